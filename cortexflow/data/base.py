@@ -1,0 +1,216 @@
+"""Who saw what, and how their cortex answered: the contract of every study."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from cortexflow.catalog import Choices
+from cortexflow.errors import CortexflowError
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How much of each stimulus each response holds, where one response answers several stimuli.
+
+    A volume of a time series answers the pictures of the seconds before it, weighted by the haemodynamic response. Studies
+    of single-trial betas have no exposure: there a trial answers its own stimulus.
+
+    Arguments:
+        stimuli: The stimulus id of each column, each once.
+        weights: One row per trial, one column per stimulus (no unit).
+    """
+
+    stimuli: Int[Tensor, " stimuli"]
+    weights: scipy.sparse.csr_array
+
+    def __post_init__(self) -> None:
+        if self.weights.shape[1] != len(self.stimuli):
+            raise CortexflowError(f"exposure has {self.weights.shape[1]} columns for {len(self.stimuli)} stimuli; give one column a stimulus")
+
+    def where(self, rows: Bool[Tensor, " trials"]) -> "Exposure":
+        """The exposure of some of the trials."""
+        return Exposure(self.stimuli, self.weights[np.flatnonzero(rows.numpy())])
+
+    def mix(self, features: Float[Tensor, "stimuli features"]) -> Float[Tensor, "trials features"]:
+        """Features per trial from features per stimulus, in the order of ``stimuli``."""
+        return torch.from_numpy(np.asarray(self.weights @ features.numpy(), dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What one subject saw, and the answer of every voxel. Rows are joined to pictures by ``stimuli``, never by position.
+
+    Arguments:
+        subject: As the study writes it, ``subj01``.
+        stimuli: Stimulus id of each trial. For a time series, the picture on screen at that volume.
+        sessions: Scan session (or run) of each trial.
+        repeats: 0 for the first time the subject saw this stimulus, 1 for the second …
+        responses: One row per trial, one column per voxel, in ``units``.
+        units: In words, for reports: "percent signal change", "z-scored within session".
+        groups: What must not be split between folds; by default the stimulus.
+        exposure: For time series, which stimuli each volume answers.
+    """
+
+    subject: str
+    stimuli: Int[Tensor, " trials"]
+    sessions: Int[Tensor, " trials"]
+    repeats: Int[Tensor, " trials"]
+    responses: Float[Tensor, "trials voxels"]
+    units: str
+    groups: Int[Tensor, " trials"] = field(default=None)  # type: ignore[assignment]
+    exposure: Exposure | None = None
+
+    def __post_init__(self) -> None:
+        if self.groups is None:
+            object.__setattr__(self, "groups", self.stimuli)
+        rows = {"stimuli": len(self.stimuli), "sessions": len(self.sessions), "repeats": len(self.repeats), "groups": len(self.groups)}
+        if self.exposure is not None:
+            rows["exposure"] = self.exposure.weights.shape[0]
+        for name, count in rows.items():
+            if count != len(self.responses):
+                raise CortexflowError(
+                    f"{self.subject}: responses have {len(self.responses)} rows and {name} {count}; give one row per trial in both"
+                )
+
+    def __len__(self) -> int:
+        return len(self.stimuli)
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels answered."""
+        return self.responses.shape[1]
+
+    @property
+    def seen(self) -> Int[Tensor, " stimuli"]:
+        """Every stimulus whose features these trials need, sorted, each once."""
+        return torch.unique(self.exposure.stimuli if self.exposure is not None else self.stimuli)
+
+    def where(self, rows: Bool[Tensor, " trials"]) -> "Trials":
+        """Some of the trials: ``trials.where(trials.sessions <= 1)``."""
+        exposure = self.exposure.where(rows) if self.exposure is not None else None
+        picked = {name: getattr(self, name)[rows] for name in ("stimuli", "sessions", "repeats", "responses", "groups")}
+        return replace(self, **picked, exposure=exposure)
+
+    def of(self, stimuli: Int[Tensor, " stimuli"]) -> "Trials":
+        """The trials that showed one of these stimuli."""
+        return self.where(torch.isin(self.stimuli, stimuli))
+
+    def only(self, voxels: Bool[Tensor, " voxels"]) -> "Trials":
+        """The same trials for some of the voxels."""
+        return replace(self, responses=self.responses[:, voxels])
+
+
+@dataclass(frozen=True)
+class Cortex:
+    """Where the voxels are and what is known of them before any model.
+
+    Arguments:
+        subject: As the study writes it.
+        voxels: How many there are.
+        areas: ROI masks by the atlas's own names; they may overlap and need not cover all voxels.
+        coordinates: Position of each voxel, in millimetres.
+        flat: Position on the flattened cortex, in millimetres, where the study has one.
+        ncsnr: Noise-ceiling signal-to-noise ratio of one trial (no unit), where the study ships one.
+    """
+
+    subject: str
+    voxels: int
+    areas: Mapping[str, Bool[Tensor, " voxels"]] = field(default_factory=dict)
+    coordinates: Float[Tensor, "voxels 3"] | None = None
+    flat: Float[Tensor, "voxels 2"] | None = None
+    ncsnr: Float[Tensor, " voxels"] | None = None
+
+    def __post_init__(self) -> None:
+        parts = {**self.areas, "coordinates": self.coordinates, "flat": self.flat, "ncsnr": self.ncsnr}
+        for name, values in parts.items():
+            if values is not None and len(values) != self.voxels:
+                raise CortexflowError(f"{self.subject}: {name} has {len(values)} voxels where the cortex has {self.voxels}; use the same mask for both")
+
+    def area(self, name: str) -> Bool[Tensor, " voxels"]:
+        """The mask of an ROI, or of several joined by commas: ``cortex.area("V1,hV4")``."""
+        masks = torch.zeros(self.voxels, dtype=torch.bool)
+        for part in name.split(","):
+            if part not in self.areas:
+                raise CortexflowError(f"{self.subject} has no area {part!r}; choose from {', '.join(self.areas) or 'none'}")
+            masks |= self.areas[part]
+        return masks
+
+    def only(self, voxels: Bool[Tensor, " voxels"]) -> "Cortex":
+        """The cortex of some of the voxels."""
+        parts = {name: getattr(self, name) for name in ("coordinates", "flat", "ncsnr")}
+        return Cortex(
+            self.subject,
+            int(voxels.sum()),
+            {name: mask[voxels] for name, mask in self.areas.items()},
+            **{name: values[voxels] if values is not None else None for name, values in parts.items()},
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything as named tensors, for storage; :meth:`from_tensors` reads it back."""
+        parts = {name: getattr(self, name) for name in ("coordinates", "flat", "ncsnr")}
+        return {f"area.{name}": mask for name, mask in self.areas.items()} | {k: v for k, v in parts.items() if v is not None}
+
+    @classmethod
+    def from_tensors(cls, subject: str, voxels: int, order: Sequence[str], tensors: Mapping[str, Tensor]) -> "Cortex":
+        """The inverse of :meth:`tensors`; ``order`` are the area names in the study's order."""
+        areas = {name: tensors[f"area.{name}"] for name in order}
+        return cls(subject, voxels, areas, **{name: tensors.get(name) for name in ("coordinates", "flat", "ncsnr")})  # type: ignore[arg-type]
+
+
+class Dataset(ABC):
+    """A study: subjects, trials, pictures, and which pictures are held out.
+
+    A new study is one file in this folder with one class that derives from this one. Facts of the study are class data,
+    choices are its ``Config``, and the place of its files is ``root``, which belongs to the machine.
+
+    Arguments:
+        config: The choices; defaults where absent.
+        root: The folder that holds the study's files, for studies that have any.
+    """
+
+    class Config(Choices):
+        """Choices of a study."""
+
+    title: ClassVar[str]  # for lists and reports, with the reference
+
+    def __init__(self, config: Choices | None = None, root: Path | str | None = None) -> None:
+        self.config = config if config is not None else self.Config()
+        self.root = Path(root) if root is not None else None
+
+    @property
+    @abstractmethod
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects that can be read."""
+
+    @abstractmethod
+    def trials(self, subject: str) -> Trials:
+        """Every trial of a subject, in the order they were recorded."""
+
+    @abstractmethod
+    def images(self, stimuli: Int[Tensor, " stimuli"]) -> UInt8[Tensor, "stimuli 3 height width"]:
+        """The pictures of these stimuli, in this order, values 0 to 255."""
+
+    @abstractmethod
+    def held_out(self) -> Int[Tensor, " stimuli"]:
+        """The test pictures. A split is made of pictures, never of trials."""
+
+    @abstractmethod
+    def cortex(self, subject: str) -> Cortex:
+        """ROIs, geometry and noise ceiling of a subject's voxels."""
+
+    @abstractmethod
+    def checksums(self) -> dict[str, str]:
+        """What the pictures and responses are: SHA-256 of each file read, or the configuration that generates them."""
+
+    def check_subject(self, subject: str) -> None:
+        """Raises CortexflowError where the study has no such subject."""
+        if subject not in self.subjects:
+            raise CortexflowError(f"no subject {subject!r}; choose one of {', '.join(self.subjects)}")

@@ -1,0 +1,143 @@
+"""Images to responses: the contract of every encoder, p(responses | features)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cortexflow.catalog import Choices, configure
+from cortexflow.data.base import Cortex
+from cortexflow.errors import CortexflowError, DamagedFileError
+from cortexflow.storage import load_tensors, save_tensors
+
+
+class Encoder(nn.Module, ABC):
+    """A conditional distribution of responses given features that can be fitted and sampled.
+
+    A new encoder is one file in this folder with one class that derives from this one. Sizes come from the data and are
+    arguments; choices are its ``Config``. What the fit decides lives in parameters and buffers, so that saving is complete.
+
+    The trainer knows three things of an encoder and nothing of any model: it calls :meth:`solve` once; if the encoder has
+    parameters that require a gradient it minimises :meth:`loss` over batches; it calls :meth:`calibrate` once at the end.
+
+    Arguments:
+        features: Size of one feature vector.
+        voxels: Size of one response.
+        config: The choices; defaults where absent.
+        levels: Level names to their sizes, in the order in which they are concatenated; they sum to ``features``.
+        cortex: Areas and geometry, for the models that use them.
+    """
+
+    class Config(Choices):
+        """Choices of an encoder."""
+
+    def __init__(
+        self,
+        features: int,
+        voxels: int,
+        config: Choices | None = None,
+        *,
+        levels: Mapping[str, int] | None = None,
+        cortex: Cortex | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config if config is not None else self.Config()
+        self.features, self.voxels = features, voxels
+        self.levels = dict(levels) if levels is not None else {"all": features}
+        self.cortex = cortex
+        if sum(self.levels.values()) != features:
+            raise CortexflowError(f"levels {self.levels} do not sum to {features} features; pass the sizes of the levels that were joined")
+
+    @property
+    def name(self) -> str:
+        """The module's name: ``ridge``."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    def solve(
+        self,
+        features: Float[Tensor, "trials features"],
+        responses: Float[Tensor, "trials voxels"],
+        groups: Int[Tensor, " trials"],
+    ) -> None:
+        """The closed-form part of the fit, on training trials. ``groups`` (the pictures) are never split between folds."""
+
+    @abstractmethod
+    def loss(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"]) -> Float[Tensor, ""]:
+        """What gradient training minimises, a mean over trials and voxels."""
+
+    def calibrate(
+        self,
+        features: Float[Tensor, "trials features"],
+        responses: Float[Tensor, "trials voxels"],
+        groups: Int[Tensor, " trials"],
+    ) -> None:
+        """What can only be learned from pictures that were not trained on (noise, temperature), on validation trials."""
+
+    @abstractmethod
+    def predict(self, features: Float[Tensor, "trials features"]) -> Float[Tensor, "trials voxels"]:
+        """The expected response."""
+
+    @abstractmethod
+    def sample(self, features: Float[Tensor, "trials features"], n: int = 1) -> Float[Tensor, "n trials voxels"]:
+        """``n`` synthetic trials of each row. Seeded by ``torch.manual_seed``."""
+
+    def save(self, path: Path | str) -> None:
+        """Write weights, sizes and choices as one safetensors file."""
+        made_of = {
+            "encoder": {"name": self.name, **self.config.model_dump(mode="json")},
+            "features": self.features,
+            "voxels": self.voxels,
+            "levels": list(self.levels.items()),
+        }
+        tensors = {f"state.{name}": value for name, value in self.state_dict().items()}
+        if self.cortex is not None:
+            made_of |= {"subject": self.cortex.subject, "areas": list(self.cortex.areas)}
+            tensors |= {f"cortex.{name}": value for name, value in self.cortex.tensors().items()}
+        save_tensors(path, tensors, made_of)
+
+
+class DensityEncoder(Encoder):
+    """An encoder whose density can be evaluated exactly."""
+
+    @abstractmethod
+    def log_prob(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"]) -> Float[Tensor, " trials"]:
+        """Log density of each response, in nats, over all voxels together."""
+
+    def loss(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"]) -> Float[Tensor, ""]:
+        """Negative log-likelihood in nats per voxel."""
+        return -self.log_prob(features, responses).mean() / self.voxels
+
+
+def load_encoder(path: Path | str, device: str = "cpu") -> Encoder:
+    """Read an encoder that :meth:`Encoder.save` wrote.
+
+    Raises:
+        CortexflowError: No such file, a model that this version does not have, or one of a newer version.
+        DamagedFileError: The file is truncated or altered.
+    """
+    tensors, made_of = load_tensors(path)
+    try:
+        entry, config = configure("encoding", made_of["encoder"])
+        cortex = None
+        if "areas" in made_of:
+            parts = {name.removeprefix("cortex."): value for name, value in tensors.items() if name.startswith("cortex.")}
+            cortex = Cortex.from_tensors(made_of["subject"], made_of["voxels"], made_of["areas"], parts)
+        encoder = entry(made_of["features"], made_of["voxels"], config, levels=dict(made_of["levels"]), cortex=cortex)
+        state = {name.removeprefix("state."): value for name, value in tensors.items() if name.startswith("state.")}
+        adopt(encoder, state)
+    except (KeyError, RuntimeError) as error:
+        raise DamagedFileError(f"{path} does not hold a whole encoder ({error}); train it again") from error
+    return encoder.to(device).eval()
+
+
+def adopt(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state whose buffers may have been given their shape by the fit (a rank, a number of factors)."""
+    for name, value in state.items():
+        owner_name, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(owner_name)
+        if leaf in owner._buffers:
+            owner._buffers[leaf] = torch.empty_like(value)
+    module.load_state_dict(dict(state))

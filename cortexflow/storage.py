@@ -1,0 +1,161 @@
+"""Files that are either whole or absent: written beside their name, then renamed, with checksums inside.
+
+Tensors are stored as safetensors, never as pickles. Every file of ours carries a checksum of its tensors and its metadata,
+so that a truncated or altered file is an error and never a silent wrong number.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cortexflow.errors import CortexflowError, DamagedFileError
+
+FORMAT = 1  # raised when a file of ours can no longer be read by older code
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A temporary path in the same folder that takes the name ``path`` only if the block ends well.
+
+    Arguments:
+        path: The file to write; its folder is made.
+
+    Raises:
+        CortexflowError: The file could not be written (disk full, no permission). The old file, if any, is untouched.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CortexflowError(f"{path} could not be written ({reason}); free space or choose another folder, then run again") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def save_json(path: Path | str, content: Any) -> None:
+    """Write JSON, whole or not at all. NaN and infinities are written as null, so that any reader can open it."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(finite(content), indent=2) + "\n", encoding="utf-8")
+
+
+def load_json(path: Path | str) -> Any:
+    """Read JSON.
+
+    Raises:
+        CortexflowError: The file is absent.
+        DamagedFileError: The file is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CortexflowError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is not valid JSON ({error}); restore it or make it again") from error
+
+
+def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
+    """Write named tensors and JSON metadata as one safetensors file with a checksum.
+
+    Arguments:
+        path: The file to write.
+        tensors: Names to tensors of any shape and type.
+        metadata: Anything that JSON can hold.
+    """
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content = json.dumps({"format": FORMAT, **(metadata or {})}, sort_keys=True)
+    with replacing(path) as temporary:
+        save_file(whole, temporary, metadata={"cortexflow": content, "crc32": str(_crc(whole, content))})
+
+
+def load_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_tensors` wrote, and check it.
+
+    Returns:
+        The tensors by name, and the metadata.
+
+    Raises:
+        CortexflowError: The file is absent, or was written by a newer version.
+        DamagedFileError: The file is truncated, altered, or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CortexflowError(f"{path} does not exist; check the path")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        content, crc = header["cortexflow"], int(header["crc32"])
+        metadata = json.loads(content)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise DamagedFileError(f"{path} is damaged or not a cortexflow file ({error}); delete it and make it again") from error
+    if metadata.get("format", 0) > FORMAT:
+        raise CortexflowError(f"{path} was written by a newer cortexflow (format {metadata['format']}, this one reads {FORMAT}); upgrade")
+    if _crc(tensors, content) != crc:
+        raise DamagedFileError(f"{path} is damaged (its checksum does not match); delete it and make it again")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+
+
+def checksum(path: Path | str) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(content: Any) -> str:
+    """Twelve hexadecimal digits that name a JSON-like content; equal content, equal name."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def finite(content: Any) -> Any:
+    """The same JSON-like content with non-finite numbers as None."""
+    if isinstance(content, Mapping):
+        return {str(key): finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    if isinstance(content, (Tensor, np.ndarray, np.generic)):
+        return finite(content.tolist())
+    if isinstance(content, float) and not np.isfinite(content):
+        return None
+    return str(content) if isinstance(content, Path) else content
+
+
+def _crc(tensors: Mapping[str, Tensor], content: str) -> int:
+    crc = zlib.crc32(content.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        crc = zlib.crc32(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode(), crc)
+        if tensor.numel():
+            crc = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data, crc)
+    return crc
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
