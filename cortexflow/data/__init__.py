@@ -1,0 +1,1 @@
+"""Who saw what, and how their cortex answered."""

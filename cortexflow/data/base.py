@@ -132,7 +132,8 @@ class Cortex:
         parts = {**self.areas, "coordinates": self.coordinates, "flat": self.flat, "ncsnr": self.ncsnr}
         for name, values in parts.items():
             if values is not None and len(values) != self.voxels:
-                raise CortexflowError(f"{self.subject}: {name} has {len(values)} voxels where the cortex has {self.voxels}; use the same mask for both")
+                have = f"{self.subject}: {name} has {len(values)} voxels where the cortex has {self.voxels}"
+                raise CortexflowError(f"{have}; use the same mask for both")
 
     def area(self, name: str) -> Bool[Tensor, " voxels"]:
         """The mask of an ROI, or of several joined by commas: ``cortex.area("V1,hV4")``."""

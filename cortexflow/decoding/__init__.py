@@ -1,0 +1,1 @@
+"""Responses to images: one model a file."""

@@ -1,0 +1,1 @@
+"""Images to responses: one model a file."""

@@ -1,0 +1,1 @@
+"""Pure functions, one number per voxel or per image; the mean comes last."""

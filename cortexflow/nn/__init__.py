@@ -1,0 +1,1 @@
+"""Bricks without direction, entered by their second user."""
