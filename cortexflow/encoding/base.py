@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cortexflow.catalog import Choices, configure
 from cortexflow.data.base import Cortex
 from cortexflow.errors import CortexflowError, DamagedFileError
+from cortexflow.nn.noise import Noise
 from cortexflow.storage import load_tensors, save_tensors
 
 
@@ -109,6 +110,24 @@ class DensityEncoder(Encoder):
     def loss(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"]) -> Float[Tensor, ""]:
         """Negative log-likelihood in nats per voxel."""
         return -self.log_prob(features, responses).mean() / self.voxels
+
+
+class AdditiveEncoder(DensityEncoder):
+    """A mean that depends on the image plus noise that does not: ``responses = predict(features) + noise``.
+
+    A model of this kind sets ``self.noise`` and writes ``predict``.
+    """
+
+    noise: Noise
+
+    def log_prob(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"]) -> Float[Tensor, " trials"]:
+        """Log density of the residuals under the noise, in nats."""
+        return self.noise.log_prob(responses - self.predict(features))
+
+    def sample(self, features: Float[Tensor, "trials features"], n: int = 1) -> Float[Tensor, "n trials voxels"]:
+        """The expectation plus ``n`` independent draws of noise for each row."""
+        mean = self.predict(features)
+        return mean + self.noise.sample(n * len(mean)).reshape(n, *mean.shape)
 
 
 def load_encoder(path: Path | str, device: str = "cpu") -> Encoder:

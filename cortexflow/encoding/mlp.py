@@ -1,0 +1,56 @@
+"""A multilayer perceptron for the mean, with the noise of ridge: the plain non-linear baseline.
+
+The mean is trained by gradient descent on the mean squared error; the noise is fitted at the end to the residuals of
+validation pictures, which the mean has not been trained on.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from cortexflow.catalog import Choices
+from cortexflow.encoding.base import AdditiveEncoder
+from cortexflow.nn.noise import Kind, make_noise
+
+
+class MLPEncoder(AdditiveEncoder):
+    """Hidden layers of GELU units between features and the expected response."""
+
+    class Config(Choices):
+        """Choices of the network (hidden units, hidden layers, dropout) and of its noise."""
+
+        hidden: int = Field(256, ge=1)
+        layers: int = Field(1, ge=1)
+        dropout: float = Field(0.5, ge=0, lt=1)
+        noise: Kind = "factors+radius"
+        factors: int | None = Field(None, ge=0)
+
+    config: Config
+
+    def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Mapping[str, Any] | Any) -> None:
+        super().__init__(features, voxels, config, **context)
+        widths = [features] + [self.config.hidden] * self.config.layers
+        hidden = [_layer(a, b, self.config.dropout) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        self.mean = nn.Sequential(*hidden, nn.Linear(widths[-1], voxels))
+        self.noise = make_noise(self.config.noise, voxels, self.config.factors)
+
+    def loss(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"]) -> Float[Tensor, ""]:
+        """Mean squared error, in squared response units."""
+        return (self.mean(features) - responses).square().mean()
+
+    def calibrate(
+        self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"], groups: Int[Tensor, " trials"]
+    ) -> None:
+        """The noise, from the residuals of validation pictures."""
+        self.noise.fit(responses - self.predict(features), groups)
+
+    def predict(self, features: Float[Tensor, "trials features"]) -> Float[Tensor, "trials voxels"]:
+        """The network's output."""
+        return self.mean(features)
+
+
+def _layer(inputs: int, outputs: int, dropout: float) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), nn.Dropout(dropout))

@@ -1,0 +1,29 @@
+"""Progress bars with the time left, on a terminal only: logs and pipes stay quiet."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], what: str, total: int | None = None, done: int = 0) -> Iterator[T]:
+    """The same items, with a bar on standard error while they are worked through.
+
+    Arguments:
+        items: What to go through.
+        what: A few words beside the bar.
+        total: How many items in all, where ``len`` does not say it.
+        done: How many were done before (a resumed run).
+    """
+    if total is None:
+        total = len(items) + done if hasattr(items, "__len__") else None  # type: ignore[arg-type]
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+        for item in items:
+            yield item
+            bar.advance(task)

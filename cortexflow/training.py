@@ -1,0 +1,490 @@
+"""Joins trials and features by stimulus, fits any model, checkpoints and resumes.
+
+A run is a folder: ``run.json`` (the resolved configuration), ``provenance.json`` (what made it), ``space.safetensors`` (how
+pictures become features), ``metrics.jsonl`` (the training log), ``state.safetensors`` (where training stands) and, once it
+is finished, ``encoder.safetensors``. Every file is whole or absent.
+"""
+
+import json
+import math
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, ValidationError, field_validator
+from torch import Tensor
+
+import cortexflow
+from cortexflow.catalog import Choices, configure, explain
+from cortexflow.data.base import Cortex, Dataset, Trials
+from cortexflow.data.standardize import check_responses, usable_voxels, zscore_sessions
+from cortexflow.encoding.base import Encoder, adopt, load_encoder
+from cortexflow.errors import CortexflowError
+from cortexflow.features.base import Features
+from cortexflow.features.cache import FeatureCache
+from cortexflow.features.space import FeatureSpace, load_space
+from cortexflow.features.table import FeatureTable
+from cortexflow.progress import track
+from cortexflow.storage import fingerprint, load_json, load_tensors, replacing, save_json, save_tensors
+
+
+class Optimisation(Choices):
+    """Gradient descent by AdamW with a one-cycle learning rate, stopped on validation pictures."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    epochs: int = Field(60, ge=1)
+    batch: int = Field(256, ge=1)
+    patience: int = Field(10, ge=1)
+    clip: float = Field(1.0, gt=0)
+    validation: float = Field(0.1, gt=0, lt=1)
+
+
+class RunConfig(Choices):
+    """Everything that decides a result, and nothing that belongs to the machine.
+
+    ``data``, ``features`` and ``encoder`` name an entry of their room and its options: ``{"name": "ridge", "factors": 40}``,
+    or the name alone. ``components`` keeps that many principal components of every feature level (None keeps all).
+    ``zscore`` takes the statistics of each session from its "training" trials or from "all" of them, or leaves the
+    responses as they are ("none"). ``bad_voxels`` says what happens to constant and non-finite voxels.
+    """
+
+    data: dict[str, Any] = Field(default_factory=lambda: {"name": "simulated"})
+    subject: str = "subj01"
+    features: list[dict[str, Any]] = Field(default_factory=lambda: [{"name": "gabor"}], min_length=1)
+    components: int | None = Field(100, ge=1)
+    encoder: dict[str, Any] = Field(default_factory=lambda: {"name": "ridge"})
+    zscore: Literal["training", "all", "none"] = "training"
+    bad_voxels: Literal["error", "drop"] = "error"
+    training: Optimisation = Optimisation()
+    seed: int = Field(0, ge=0)
+
+    @field_validator("data", "encoder", mode="before")
+    @classmethod
+    def _named(cls, choice: Any) -> Any:
+        return {"name": choice} if isinstance(choice, str) else choice
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _all_named(cls, choices: Any) -> Any:
+        return [cls._named(choice) for choice in ([choices] if isinstance(choices, (str, dict)) else choices)]
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> "RunConfig":
+        """A checked configuration with every default written out.
+
+        Raises:
+            CortexflowError: A misspelt key, an unknown entry, or a value out of range; the message lists what there is.
+        """
+        try:
+            config = cls(**tree)
+        except ValidationError as error:
+            raise CortexflowError(explain(error, "configuration", cls)) from error
+        resolved = {
+            "data": _resolve("data", config.data),
+            "encoder": _resolve("encoding", config.encoder),
+            "features": [_resolve("features", choice) for choice in config.features],
+        }
+        return config.model_copy(update=resolved)
+
+    @property
+    def title(self) -> str:
+        """The model in a few words: ``ridge (factors+radius)``."""
+        noise = self.encoder.get("noise")
+        return self.encoder["name"] + (f" ({noise})" if noise else "")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What belongs to a machine and never to a recipe.
+
+    Arguments:
+        device: ``cpu``, ``cuda``, ``cuda:1`` …
+        data: The folder that holds one folder per study.
+        cache: The folder for features; None computes them anew each time.
+    """
+
+    device: str = "cpu"
+    data: Path | None = None
+    cache: Path | None = None
+
+    def root(self, study: str) -> Path | None:
+        """The folder of a study's files."""
+        return self.data / study if self.data is not None else None
+
+
+def open_dataset(choice: Mapping[str, Any], machine: Machine) -> Dataset:
+    """The dataset of this name and these options, with its files where this machine keeps them."""
+    entry, config = configure("data", choice)
+    return entry(config, machine.root(choice["name"]))
+
+
+@dataclass(frozen=True)
+class Study:
+    """The trials of one subject, standardised and split by picture.
+
+    Arguments:
+        dataset: Where the pictures come from.
+        cortex: The voxels that are used.
+        training: Trials of training pictures.
+        test: Trials of held-out pictures.
+        dropped: How many bad voxels were left out.
+        kept: Which of the study's voxels are used.
+    """
+
+    dataset: Dataset
+    cortex: Cortex
+    training: Trials
+    test: Trials
+    kept: Bool[Tensor, " voxels"]
+
+    @property
+    def dropped(self) -> int:
+        """How many bad voxels were left out."""
+        return int((~self.kept).sum())
+
+
+def open_study(config: RunConfig, machine: Machine) -> Study:
+    """Read a subject, drop or refuse bad voxels, z-score, and split by picture.
+
+    Raises:
+        CortexflowError: Unknown subject, voxels that disagree, bad voxels, an empty side, or a picture on both sides.
+    """
+    dataset = open_dataset(config.data, machine)
+    dataset.check_subject(config.subject)
+    trials, cortex = dataset.trials(config.subject), dataset.cortex(config.subject)
+    if trials.voxels != cortex.voxels:
+        raise CortexflowError(f"{config.subject}: responses have {trials.voxels} voxels and the cortex {cortex.voxels}; use the same mask for both")
+    kept = torch.ones(trials.voxels, dtype=torch.bool)
+    if config.bad_voxels == "drop":
+        kept = usable_voxels(trials)
+        if not kept.any():
+            raise CortexflowError(f"{config.subject}: every voxel is constant or not finite; check the response files")
+        trials, cortex = trials.only(kept), cortex.only(kept)
+    check_responses(trials)
+    held = torch.isin(trials.stimuli, dataset.held_out())
+    if config.zscore != "none":
+        trials = zscore_sessions(trials, None if config.zscore == "all" else ~held)
+    training, test = trials.where(~held), trials.where(held)
+    check_split(training, test)
+    return Study(dataset, cortex, training, test, kept)
+
+
+def check_split(training: Trials, test: Trials) -> None:
+    """Raises CortexflowError where a side is empty or a picture (or what must not be split) is on both sides."""
+    for name, side in (("training", training), ("test", test)):
+        if len(side) == 0:
+            raise CortexflowError(f"{side.subject} has no {name} trials; choose another split or subject")
+    for what in ("stimuli", "groups"):
+        shared = torch.unique(getattr(training, what)[torch.isin(getattr(training, what), getattr(test, what))])
+        if len(shared):
+            raise CortexflowError(f"{len(shared)} {what} are on both sides of the split (the first is {int(shared[0])}); hold out whole pictures")
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Trials with their features: what a model sees. Joined by stimulus id."""
+
+    trials: Trials
+    features: Float[Tensor, "trials features"]
+
+    def where(self, rows: Bool[Tensor, " trials"]) -> "Joined":
+        """Some of the trials."""
+        return Joined(self.trials.where(rows), self.features[rows])
+
+
+def join(trials: Trials, table: FeatureTable) -> Joined:
+    """Features for each trial: those of its stimulus, or of the stimuli it answers, weighted by its exposure."""
+    if trials.exposure is not None:
+        return Joined(trials, trials.exposure.mix(table[trials.exposure.stimuli]))
+    return Joined(trials, table[trials.stimuli])
+
+
+def make_features(config: RunConfig) -> list[Features]:
+    """The extractors of a run."""
+    made = [configure("features", choice) for choice in config.features]
+    return [entry(choices) for entry, choices in made]
+
+
+def fit_space(config: RunConfig, study: Study, machine: Machine) -> FeatureSpace:
+    """How pictures become features, with the statistics of training pictures only."""
+    space = FeatureSpace(make_features(config), config.components)
+    pictures = torch.unique(study.training.stimuli)
+    space.fit_dataset(FeatureCache(machine.cache), study.dataset, pictures)
+    return space
+
+
+def tabulate(space: FeatureSpace, study: Study, stimuli: Int[Tensor, " stimuli"], machine: Machine) -> FeatureTable:
+    """The features of these stimuli."""
+    return FeatureTable(stimuli, space.of_dataset(FeatureCache(machine.cache), study.dataset, stimuli))
+
+
+def split_validation(joined: Joined, share: float, seed: int) -> tuple[Joined, Joined]:
+    """Training and validation trials; whole pictures go to validation, chosen by the seed."""
+    groups = torch.unique(joined.trials.groups)
+    count = max(1, round(share * len(groups)))
+    if count >= len(groups):
+        raise CortexflowError(f"{len(groups)} training pictures are too few to hold out {count} for validation; record or include more")
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))
+    held = torch.isin(joined.trials.groups, groups[order[:count]])
+    return joined.where(~held), joined.where(held)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what it says of itself."""
+
+    folder: Path
+    config: RunConfig
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Run":
+        """Open a finished run.
+
+        Raises:
+            CortexflowError: No run there, or one that has not been finished.
+        """
+        folder = Path(folder)
+        if not (folder / "run.json").is_file():
+            raise CortexflowError(f"{folder} is not a run (it has no run.json); make one with: cortexflow train --out {folder}")
+        run = cls(folder, RunConfig.of(load_json(folder / "run.json")))
+        if not (folder / "encoder.safetensors").is_file():
+            raise CortexflowError(f"{folder} is not finished; continue it with: cortexflow train --resume --out {folder}")
+        return run
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The fitted model."""
+        return load_encoder(self.folder / "encoder.safetensors")
+
+    @cached_property
+    def space(self) -> FeatureSpace:
+        """How pictures become its features."""
+        return load_space(self.folder / "space.safetensors")
+
+
+def train(config: RunConfig, folder: Path | str, machine: Machine | None = None, *, resume: bool = False) -> Run:
+    """Fit a model and write its run folder.
+
+    Arguments:
+        config: What to fit, from :meth:`RunConfig.of`.
+        folder: Where; it must not hold a run unless ``resume``.
+        machine: Device and folders of this machine.
+        resume: Continue where an interrupted run of the same configuration stands. The result is the same, bit for bit.
+
+    Raises:
+        CortexflowError: The folder holds another run, or the data cannot be used; each with its remedy.
+    """
+    folder, machine = Path(folder), machine or Machine()
+    _claim(folder, config, resume)
+    if (folder / "encoder.safetensors").is_file():
+        return Run.load(folder)
+    started = time.perf_counter()
+    study = open_study(config, machine)
+    space = fit_space(config, study, machine)
+    table = tabulate(space, study, study.training.seen, machine)
+    encoder = fit(config, join(study.training, table), space.levels, study.cortex, folder, machine)
+    space.save(folder / "space.safetensors")
+    save_json(folder / "provenance.json", provenance(config, study, space, machine, time.perf_counter() - started))
+    encoder.save(folder / "encoder.safetensors")  # last: its presence says that the run is finished
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    return Run.load(folder)
+
+
+def fit(config: RunConfig, joined: Joined, levels: Mapping[str, int], cortex: Cortex, folder: Path | None, machine: Machine) -> Encoder:
+    """Fit an encoder to joined training trials; checkpoints go to ``folder`` where one is given."""
+    encoder = build(config, joined, levels, cortex).to(machine.device)
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        encoder.solve(joined.features, joined.trials.responses, joined.trials.groups)
+        return encoder.eval()
+    training, validation = split_validation(joined, config.training.validation, config.seed)
+    descent = Descent(encoder, config, training, validation, folder, machine)
+    for _ in track(descent.epochs(), f"training {config.title}", total=config.training.epochs):
+        pass
+    encoder.eval()
+    with torch.no_grad():
+        encoder.calibrate(validation.features, validation.trials.responses, validation.trials.groups)
+    return encoder
+
+
+def build(config: RunConfig, joined: Joined, levels: Mapping[str, int], cortex: Cortex) -> Encoder:
+    """An unfitted encoder whose sizes come from the data; its random numbers come from the seed."""
+    torch.manual_seed(config.seed)
+    entry, choices = configure("encoding", config.encoder)
+    return entry(joined.features.shape[1], joined.trials.voxels, choices, levels=levels, cortex=cortex)
+
+
+class Descent:
+    """Gradient descent that can be killed at any point and resumed to the same bits.
+
+    After every epoch the weights, the best weights so far, the optimiser and the random state are written as one file; the
+    order of trials in an epoch follows from the seed and the epoch alone.
+    """
+
+    def __init__(
+        self, encoder: Encoder, config: RunConfig, training: Joined, validation: Joined, folder: Path | None, machine: Machine
+    ) -> None:
+        self.encoder, self.training, self.validation = encoder, training, validation
+        self.choices, self.seed, self.device = config.training, config.seed, machine.device
+        self.state = folder / "state.safetensors" if folder is not None else None
+        self.log = folder / "metrics.jsonl" if folder is not None else None
+        self.identity = fingerprint(config.model_dump(mode="json"))
+        self.rows: list[dict[str, float]] = []
+        self.best, self.best_state = math.inf, {name: value.clone() for name, value in encoder.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(encoder.parameters(), lr=self.choices.learning_rate, weight_decay=self.choices.weight_decay)
+
+    def epochs(self) -> Iterator[int]:
+        """Run the remaining epochs, one at a time; ends with the best weights in place."""
+        if self.state is not None and self.state.is_file():
+            self._restore()
+        else:
+            self._solve()
+            self._checkpoint()
+        while len(self.rows) < self.choices.epochs and self._stale() < self.choices.patience:
+            self._epoch(len(self.rows))
+            self._checkpoint()
+            yield len(self.rows)
+        self.encoder.load_state_dict(self.best_state)
+
+    def _solve(self) -> None:
+        trials = self.training.trials
+        self.encoder.solve(self.training.features, trials.responses, trials.groups)
+        self.best_state = {name: value.clone() for name, value in self.encoder.state_dict().items()}
+
+    def _epoch(self, epoch: int) -> None:
+        self.encoder.train()
+        order = torch.randperm(len(self.training.trials), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
+        batches = order.split(self.choices.batch)
+        losses = [self._step(batch, (epoch + number / len(batches)) / self.choices.epochs) for number, batch in enumerate(batches)]
+        validation = self._validate()
+        if not math.isfinite(validation):
+            raise CortexflowError(f"validation loss is {validation} in epoch {epoch + 1}; lower training.learning_rate or look for extreme responses")
+        if validation < self.best:
+            self.best = validation
+            self.best_state = {name: value.clone() for name, value in self.encoder.state_dict().items()}
+        self.rows.append({"epoch": epoch + 1, "training": sum(losses) / len(losses), "validation": validation})
+
+    def _step(self, batch: Tensor, progress: float) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.choices.learning_rate * one_cycle(progress)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self.encoder.loss(*self._batch(self.training, batch))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.choices.clip)
+        self.optimiser.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        self.encoder.eval()
+        rows = torch.arange(len(self.validation.trials)).split(self.choices.batch)
+        losses = [float(self.encoder.loss(*self._batch(self.validation, batch))) * len(batch) for batch in rows]
+        return sum(losses) / len(self.validation.trials)
+
+    def _batch(self, joined: Joined, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return joined.features[rows].to(self.device), joined.trials.responses[rows].to(self.device)
+
+    def _stale(self) -> int:
+        """Epochs since the best one."""
+        return next((age for age, row in enumerate(reversed(self.rows)) if row["validation"] <= self.best), 0)
+
+    def _checkpoint(self) -> None:
+        if self.state is None or self.log is None:
+            return
+        tensors = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        tensors["random"] = torch.get_rng_state()
+        if self.device.startswith("cuda"):
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        save_tensors(self.state, tensors, {"rows": self.rows, "identity": self.identity})
+        with replacing(self.log) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def _restore(self) -> None:
+        assert self.state is not None
+        tensors, metadata = load_tensors(self.state)
+        if metadata.get("identity") != self.identity:
+            raise CortexflowError(f"{self.state} belongs to another configuration; delete it to start afresh")
+        self.rows = metadata["rows"]
+        self.best = min((row["validation"] for row in self.rows), default=math.inf)
+        adopt(self.encoder, _under("encoder.", tensors))
+        self.encoder.to(self.device)
+        self.best_state = {name: value.to(self.device) for name, value in _under("best.", tensors).items()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimiser.", tensors).items():
+            number, _, moment = name.partition(".")
+            state.setdefault(int(number), {})[moment] = value
+        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+
+def one_cycle(progress: float, warm: float = 0.3) -> float:
+    """The learning rate's factor at a share of training: up from .04 over ``warm``, then down to almost 0, by cosines."""
+    if progress < warm:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / warm)) / 2
+    return (1 + math.cos(math.pi * (progress - warm) / (1 - warm))) / 2
+
+
+def provenance(config: RunConfig, study: Study, space: FeatureSpace, machine: Machine, seconds: float) -> dict[str, Any]:
+    """What made a run: code, libraries, machine kind, data checksums, seed, command."""
+    return {
+        "cortexflow": cortexflow.__version__,
+        "commit": _commit(),
+        "libraries": {name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {machine.device}, {torch.get_num_threads()} threads",
+        "data": study.dataset.checksums(),
+        "features": space.keys,
+        "seed": config.seed,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "seconds": round(seconds, 2),
+        "trials": {"training": len(study.training), "test": len(study.test)},
+        "voxels": {"used": study.cortex.voxels, "dropped": study.dropped},
+        "units": study.training.units,
+    }
+
+
+def _commit() -> str | None:
+    """The commit of a source checkout, with a mark where it was changed; None for an installed package."""
+    package = Path(cortexflow.__file__).parent
+    if not (package.parent / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _claim(folder: Path, config: RunConfig, resume: bool) -> None:
+    """Write the configuration into a fresh folder, or check that the folder's is the same."""
+    content = config.model_dump(mode="json")
+    if not (folder / "run.json").exists():
+        save_json(folder / "run.json", content)
+        return
+    if not resume:
+        raise CortexflowError(f"{folder} already holds a run; choose another folder, or continue it with --resume")
+    if load_json(folder / "run.json") != json.loads(json.dumps(content)):
+        raise CortexflowError(f"{folder} holds a run of another configuration; choose another folder, or resume without changes")
+
+
+def _resolve(room: str, choice: Mapping[str, Any]) -> dict[str, Any]:
+    _, options = configure(room, choice)
+    return {"name": choice["name"], **options.model_dump(mode="json")}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
