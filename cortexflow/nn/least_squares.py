@@ -1,0 +1,461 @@
+r"""Ridge regression for thousands of targets: one factorisation serves every target and every penalty.
+
+Ridge is :math:`W = (X^T X + \alpha I)^{-1} X^T Y` on centred data. With the thin singular value decomposition
+:math:`X = V \Lambda^{1/2} Q^T` of the trials that are trained on, the prediction for held-out trials is
+
+.. math:: \hat Y = U \, \mathrm{diag}\!\left(\tfrac{\lambda}{\lambda + \alpha}\right) C, \qquad
+    U = X_\mathrm{held} Q \Lambda^{-1/2}, \quad C = V^T Y = \Lambda^{-1/2} Q^T X^T Y
+
+so the penalty only enters through one filter per direction. :math:`\Lambda` comes from an eigendecomposition in float64 of the
+Gram matrix of the features (primal) or of the trials (dual), whichever is smaller; products with targets are float32.
+
+Folds are made of whole groups (pictures), and every mean is that of the trials that are trained on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cortexflow.errors import CortexflowError
+
+Progress = Callable[[int, int], None]  # called with the targets done and the targets there are
+
+
+@dataclass(frozen=True)
+class RidgeFit:
+    """A ridge regression and how well it predicted trials that it had not seen.
+
+    Arguments:
+        weights: One column per target, in units of the target per unit of the feature.
+        intercept: The prediction for a row of zeros.
+        penalties: The penalty chosen for each target; one row per level where levels have their own.
+        scores: Correlation between prediction and target on held-out groups at the chosen penalty, in [-1, 1]: the mean
+            over folds of the correlation within the fold. Zero where a target or its prediction is constant.
+        held_out: Prediction of each trial by the fold that did not train on its group, if asked for.
+    """
+
+    weights: Float[Tensor, "features targets"]
+    intercept: Float[Tensor, " targets"]
+    penalties: Float[Tensor, "*levels targets"]
+    scores: Float[Tensor, " targets"]
+    held_out: Float[Tensor, "trials targets"] | None = None
+
+    def predict(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch targets"]:
+        """The expected targets."""
+        return torch.addmm(self.intercept, features.to(self.weights), self.weights)
+
+
+def fold_of(groups: Int[Tensor, " trials"], folds: int, seed: int = 0) -> Int[Tensor, " trials"]:
+    """The fold of each trial: whole groups, and nearly as many trials in every fold.
+
+    Groups are shuffled, then the largest come first and each joins the fold that has the fewest trials so far.
+
+    Arguments:
+        groups: What must stay together, usually the picture.
+        folds: How many folds, at least 2.
+        seed: Equal seeds give equal folds.
+
+    Raises:
+        CortexflowError: Fewer groups than folds, or fewer than two folds.
+
+    Example:
+        >>> fold_of(torch.tensor([7, 7, 7, 3, 3, 3]), folds=2).unique_consecutive().numel()
+        2
+    """
+    labels, member, sizes = np.unique(groups.cpu().numpy(), return_inverse=True, return_counts=True)
+    if folds < 2:
+        raise CortexflowError(f"cross-validation needs at least 2 folds, {folds} were asked; ask for 2 or more")
+    if len(labels) < folds:
+        raise CortexflowError(f"{folds} folds need {folds} groups of trials, there are {len(labels)}; ask for fewer folds or give more pictures")
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    filled, assigned = np.zeros(folds, dtype=np.int64), np.empty(len(labels), dtype=np.int64)
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        assigned[group] = filled.argmin()
+        filled[assigned[group]] += sizes[group]
+    return torch.from_numpy(assigned[member.reshape(-1)])
+
+
+def ridge_cv(
+    features: Float[Tensor, "trials features"],
+    targets: Float[Tensor, "trials targets"],
+    groups: Int[Tensor, " trials"],
+    penalties: Sequence[float] | Float[Tensor, " penalties"],
+    *,
+    folds: int = 5,
+    pool: Int[Tensor, " targets"] | None = None,
+    held_out: bool = False,
+    block: int = 2048,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> RidgeFit:
+    """Ridge with the penalty of each target chosen on held-out groups, by the mean over folds of the squared error.
+
+    Arguments:
+        features: One row per trial; nothing is standardised here.
+        targets: One row per trial. May be memory-mapped: it is read in blocks of columns.
+        groups: What must not be split between folds, usually the picture.
+        penalties: The candidates, all positive, in units of a squared feature times trials. A single one is taken as it is.
+        folds: How many folds the groups are dealt into, by :func:`fold_of`.
+        pool: A label per target; targets of one label share the penalty with the smallest sum of errors over variance.
+        held_out: Also return the prediction of each trial by the fold that did not train on it.
+        block: Targets worked on at a time; memory grows with it, the answer does not depend on it.
+        seed: Of the folds.
+        progress: Called with the number of targets done and the number there are.
+
+    Raises:
+        CortexflowError: Shapes disagree, a value is not finite, a penalty is not positive, or there are too few groups.
+
+    References:
+        Feature-space selection with banded ridge regression (Dupré la Tour et al., 2022).
+    """
+    candidates = _checked(features, targets, groups, penalties, block)
+    data = _Factorised(features, fold_of(groups, folds, seed))
+    answer = _Answer.empty(features, targets, held_out)
+    shared = _pooled(data, targets, candidates, pool, block) if pool is not None else None
+    for columns in _blocks(targets.shape[1], block):
+        part = data.project(targets[:, columns])
+        chosen = shared[columns] if shared is not None else candidates[data.errors(part, candidates).argmin(0)]
+        answer.write(columns, data, part, chosen)
+        if progress is not None:
+            progress(columns.stop, targets.shape[1])
+    return answer.fit()
+
+
+def banded_ridge_cv(
+    features: Float[Tensor, "trials features"],
+    targets: Float[Tensor, "trials targets"],
+    groups: Int[Tensor, " trials"],
+    levels: Sequence[int],
+    penalties: Sequence[float] | Float[Tensor, " penalties"],
+    *,
+    candidates: int | Float[Tensor, "candidates levels"] = 20,
+    folds: int = 5,
+    held_out: bool = False,
+    block: int = 2048,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> RidgeFit:
+    r"""Ridge with one penalty per feature level, chosen for each target by random search on held-out groups.
+
+    Each candidate shares the regression out among the levels, :math:`\gamma` on the simplex; level :math:`k` then has penalty
+    :math:`\alpha / \gamma_k`. The first candidate gives every level the same share and is :func:`ridge_cv`, up to the scale of
+    the penalty.
+
+    Arguments:
+        features: One row per trial, levels side by side.
+        targets: One row per trial, read in blocks of columns.
+        groups: What must not be split between folds, usually the picture.
+        levels: Number of features of each level, in order.
+        penalties: The candidates for :math:`\alpha`, all positive.
+        candidates: How many ways of sharing to try, or the shares themselves: positive, one row per candidate.
+        folds: How many folds the groups are dealt into, by :func:`fold_of`.
+        held_out: Also return the prediction of each trial by the fold that did not train on it.
+        block: Targets worked on at a time.
+        seed: Of the folds and of the shares.
+        progress: Called with the number of candidates tried and the number there are.
+
+    Raises:
+        CortexflowError: As :func:`ridge_cv`, or the levels do not sum to the features, or a share is not positive.
+
+    References:
+        Feature-space selection with banded ridge regression (Dupré la Tour et al., 2022).
+    """
+    alphas = _checked(features, targets, groups, penalties, block)
+    shares = _shares(candidates, levels, features.shape[1], seed).to(alphas)
+    fold, count = fold_of(groups, folds, seed), targets.shape[1]
+    scales = shares.sqrt().repeat_interleave(torch.tensor(levels, device=shares.device), dim=1).to(features)
+    best = torch.full((count,), torch.inf, dtype=torch.float64, device=features.device)
+    chosen, alpha = torch.zeros(count, dtype=torch.long, device=features.device), torch.zeros_like(best)
+    for candidate, scale in enumerate(scales):
+        data = _Factorised(features * scale, fold)
+        for columns in _blocks(count, block):
+            error, which = data.errors(data.project(targets[:, columns]), alphas).min(0)
+            better = error < best[columns]
+            best[columns] = torch.where(better, error, best[columns])
+            alpha[columns] = torch.where(better, alphas[which], alpha[columns])
+            chosen[columns] = torch.where(better, candidate, chosen[columns])
+        if progress is not None:
+            progress(candidate + 1, len(scales))
+    answer = _Answer.empty(features, targets, held_out)
+    for candidate in chosen.unique().tolist():
+        data = _Factorised(features * scales[candidate], fold)
+        for picked in (chosen == candidate).nonzero().squeeze(1).split(block):
+            answer.write(picked, data, data.project(targets[:, picked.to(targets.device)]), alpha[picked])
+            answer.weights[:, picked] *= scales[candidate, :, None]
+    answer.penalties = (alpha / shares[chosen].T).float()
+    return answer.fit()
+
+
+@dataclass(frozen=True)
+class DualRidge:
+    r"""Ridge for more targets than anyone wants weights of: :math:`\hat Y = X_* X^T (X X^T + \alpha I)^{-1} Y`.
+
+    Only a factor of the Gram matrix of the trials is kept; a prediction is a mixture of the training targets, which may be
+    memory-mapped and are read in blocks. Choose the penalty with :func:`ridge_cv` on some of the targets.
+
+    Arguments:
+        features: Of the training trials, centred.
+        mean: That was subtracted.
+        factor: Cholesky factor of the Gram matrix with the penalty on its diagonal, float64.
+        targets: Of the training trials, as they came.
+    """
+
+    features: Float[Tensor, "trials features"]
+    mean: Float[Tensor, " features"]
+    factor: Float[Tensor, "trials trials"]
+    targets: Float[Tensor, "trials targets"]
+
+    @classmethod
+    def fit(cls, features: Float[Tensor, "trials features"], targets: Float[Tensor, "trials targets"], penalty: float) -> "DualRidge":
+        """Factorise once; the cost does not depend on the number of targets.
+
+        Raises:
+            CortexflowError: Shapes disagree, a feature is not finite, or the penalty is not positive.
+        """
+        _checked(features, targets, targets, [penalty], 1)
+        mean = features.mean(0, dtype=torch.float64)
+        centred = (features - mean.to(features)).float()
+        gram = _gram(centred.T)
+        rows = gram.mean(0)
+        gram += rows.mean() - rows - rows[:, None]
+        gram.diagonal().add_(penalty)
+        return cls(centred, mean.float(), torch.linalg.cholesky(gram), targets)
+
+    def mixture(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch trials"]:
+        """The share of each training trial in each prediction; the rows sum to one."""
+        cross = (features - self.mean).to(self.features) @ self.features.T
+        shares = torch.cholesky_solve((cross - cross.mean(1, keepdim=True)).T.double(), self.factor).T
+        return (shares - shares.mean(1, keepdim=True) + 1 / len(self.features)).float()
+
+    def stream(self, features: Float[Tensor, "batch features"], block: int = 2048) -> Iterator[tuple[slice, Tensor]]:
+        """Predictions, a block of targets at a time."""
+        shares = self.mixture(features)
+        for columns in _blocks(self.targets.shape[1], block):
+            targets = self.targets[:, columns].to(shares)
+            mean = targets.mean(0, dtype=torch.float64).float()
+            yield columns, shares @ (targets - mean) + mean
+
+    def predict(self, features: Float[Tensor, "batch features"], block: int = 2048) -> Float[Tensor, "batch targets"]:
+        """The expected targets."""
+        answer = torch.empty(len(features), self.targets.shape[1], dtype=torch.float32, device=self.features.device)
+        for columns, predicted in self.stream(features, block):
+            answer[:, columns] = predicted
+        return answer
+
+    def weights(self, columns: slice) -> Float[Tensor, "features targets"]:
+        """The weights of some of the targets, for their norms or patterns."""
+        targets = self.targets[:, columns].to(self.features.device).double()
+        return self.features.T @ torch.cholesky_solve(targets - targets.mean(0), self.factor).float()
+
+
+def _shares(candidates: int | Tensor, levels: Sequence[int], features: int, seed: int) -> Tensor:
+    if sum(levels) != features:
+        raise CortexflowError(
+            f"levels {list(levels)} sum to {sum(levels)}, there are {features} features; pass the sizes of the levels that were joined"
+        )
+    if isinstance(candidates, int):
+        random = np.random.default_rng(seed)
+        drawn = [random.dirichlet(np.full(len(levels), (0.1, 1.0)[i % 2])) for i in range(candidates - 1)]  # sparse and even in turn
+        shares = torch.from_numpy(np.stack([np.full(len(levels), 1 / len(levels)), *drawn])).clamp(min=1e-5)
+    else:
+        shares = candidates.double()
+    if shares.ndim != 2 or shares.shape[1] != len(levels) or not (shares > 0).all():
+        raise CortexflowError(f"candidates must be positive shares, one column for each of {len(levels)} levels; mend or give their number")
+    return shares
+
+
+@dataclass
+class _Part:
+    """A block of targets as the factorisation sees it: rows sorted by fold, columns centred."""
+
+    mean: Tensor  # of all trials, float64
+    targets: Tensor
+    seen: list[Tensor]  # C of each fold, then that of all trials
+    train_means: list[Tensor]
+
+
+@dataclass
+class _Fold:
+    """What the trials outside of ``held`` say of the features."""
+
+    held: slice
+    values: Tensor  # eigenvalues, float64
+    basis: Tensor  # takes features (primal) or trials (dual) to directions
+    mean: Tensor  # of the features over the trials trained on
+    test: Tensor  # U: held-out trials along the directions
+
+    def filters(self, penalties: Tensor) -> Tensor:
+        """Share of each direction that a penalty leaves, directions × penalties."""
+        values = self.values[:, None]
+        return (values / (values + penalties.to(values))).to(self.basis.dtype)
+
+
+class _Factorised:
+    """Centred features, sorted by fold, with one spectrum per fold and one of all trials (which holds out nothing)."""
+
+    def __init__(self, features: Tensor, fold: Tensor) -> None:
+        self.order = torch.argsort(fold, stable=True).to(features.device)
+        self.mean = features.mean(0, dtype=torch.float64)
+        self.features = (features - self.mean.to(features)).float()[self.order]  # what rounding leaves of the mean goes with each fold's
+        trials, size = features.shape
+        sizes = torch.bincount(fold).tolist()
+        stops = np.cumsum(sizes).tolist()
+        held = [slice(stop - count, stop) for stop, count in zip(stops, sizes, strict=True)] + [slice(trials, trials)]
+        self.primal = size <= trials - max(sizes)
+        self.gram = _gram(self.features if self.primal else self.features.T)
+        self.folds = [self._primal(rows) if self.primal else self._dual(rows) for rows in held]
+
+    def _primal(self, held: slice) -> _Fold:
+        test = self.features[held].double()
+        count = len(self.features) - len(test)
+        mean = (self.features.sum(0, dtype=torch.float64) - test.sum(0)) / count
+        gram = self.gram - test.T @ test - count * torch.outer(mean, mean)
+        values, vectors = _eigen(gram)
+        basis = vectors / values.sqrt()
+        return _Fold(held, values, basis.float(), mean.float(), ((test - mean) @ basis).float())
+
+    def _dual(self, held: slice) -> _Fold:
+        train = torch.ones(len(self.gram), dtype=torch.bool, device=self.gram.device)
+        train[held] = False
+        gram = self.gram[train][:, train]
+        rows = gram.mean(0)
+        values, vectors = _eigen(gram - rows - rows[:, None] + rows.mean())
+        test = ((self.gram[held][:, train] - rows) @ vectors) / values
+        return _Fold(held, values, vectors.float(), self.features[train].mean(0), test.float())
+
+    def project(self, targets: Tensor) -> _Part:
+        """Read a block of targets and take it to the directions of every fold."""
+        targets = targets.to(self.features.device)
+        mean = targets.mean(0, dtype=torch.float64)
+        if not torch.isfinite(mean).all():
+            raise CortexflowError(f"{int((~torch.isfinite(mean)).sum())} targets hold NaN or infinite values; remove those columns or trials")
+        centred = (targets - mean.to(targets)).float()[self.order]
+        means = [(centred.sum(0) - centred[fold.held].sum(0)) / (len(centred) - len(fold.test)) for fold in self.folds]
+        seen = self._seen_primal(centred, means) if self.primal else [self._seen_dual(centred, fold) for fold in self.folds]
+        return _Part(mean, centred, seen, means)
+
+    def _seen_primal(self, targets: Tensor, means: list[Tensor]) -> list[Tensor]:
+        crossed = [self.features[fold.held].T @ targets[fold.held] for fold in self.folds]
+        total = torch.stack(crossed).sum(0)
+        count = len(targets)
+        return [
+            fold.basis.T @ (total - held - (count - len(fold.test)) * torch.outer(fold.mean, mean))
+            for fold, held, mean in zip(self.folds, crossed, means, strict=True)
+        ]
+
+    def _seen_dual(self, targets: Tensor, fold: _Fold) -> Tensor:
+        start, count = fold.held.start, len(fold.test)  # the basis is orthogonal to a constant: no mean to subtract
+        return fold.basis[:start].T @ targets[:start] + fold.basis[start:].T @ targets[start + count :]
+
+    def errors(self, part: _Part, penalties: Tensor) -> Tensor:
+        """Mean over folds of the mean squared error on held-out trials, penalties × targets."""
+        total = torch.zeros(len(penalties), part.targets.shape[1], dtype=torch.float64, device=part.targets.device)
+        for fold, seen, mean in zip(self.folds[:-1], part.seen, part.train_means, strict=False):
+            truth = part.targets[fold.held] - mean
+            for row, kept in zip(total, fold.filters(penalties).T, strict=True):
+                row += (truth - (fold.test * kept) @ seen).square().mean(0)
+        return total / (len(self.folds) - 1)
+
+    def evaluate(self, part: _Part, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Correlation and prediction on held-out trials (rows in their first order) at one penalty per target."""
+        predicted = torch.empty_like(part.targets)
+        scores = torch.zeros_like(part.targets[0])
+        for fold, seen, mean in zip(self.folds[:-1], part.seen, part.train_means, strict=False):
+            guess = fold.test @ (fold.filters(chosen) * seen)
+            scores += _correlation(guess, part.targets[fold.held]) / (len(self.folds) - 1)
+            predicted[self.order[fold.held]] = guess + mean + part.mean.float()
+        return scores, predicted
+
+    def solve(self, part: _Part, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and intercept from all trials at one penalty per target."""
+        fold = self.folds[-1]
+        kept = fold.filters(chosen) * part.seen[-1]
+        weights = fold.basis @ kept if self.primal else self.features.T @ (fold.basis @ (kept / fold.values.float()[:, None]))
+        return weights, part.mean - self.mean @ weights.double()
+
+
+@dataclass
+class _Answer:
+    """A :class:`RidgeFit` that is being filled, block by block."""
+
+    weights: Tensor
+    intercept: Tensor
+    penalties: Tensor
+    scores: Tensor
+    held_out: Tensor | None
+
+    @classmethod
+    def empty(cls, features: Tensor, targets: Tensor, held_out: bool) -> "_Answer":
+        trials, count = targets.shape
+        weights = torch.empty(features.shape[1], count, device=features.device)
+        predicted = torch.empty(trials, count, device=features.device) if held_out else None
+        return cls(weights, *weights.new_empty(3, count).unbind(), predicted)  # type: ignore[misc]
+
+    def write(self, columns: slice | Tensor, data: "_Factorised", part: _Part, chosen: Tensor) -> None:
+        self.penalties[columns] = chosen.float()
+        self.weights[:, columns], intercept = data.solve(part, chosen)
+        self.intercept[columns] = intercept.float()
+        self.scores[columns], predicted = data.evaluate(part, chosen)
+        if self.held_out is not None:
+            self.held_out[:, columns] = predicted
+
+    def fit(self) -> RidgeFit:
+        return RidgeFit(self.weights, self.intercept, self.penalties, self.scores, self.held_out)
+
+
+def _pooled(data: _Factorised, targets: Tensor, penalties: Tensor, pool: Tensor, block: int) -> Tensor:
+    labels, member = torch.unique(pool, return_inverse=True)
+    total = torch.zeros(len(penalties), len(labels), dtype=torch.float64, device=data.mean.device)
+    member = member.to(total.device)
+    for columns in _blocks(targets.shape[1], block):
+        part = data.project(targets[:, columns])
+        variance = part.targets.double().square().mean(0)
+        errors = data.errors(part, penalties) / torch.where(variance > 0, variance, torch.inf)  # a constant target has no say
+        total.index_add_(1, member[columns], errors)
+    return penalties[total.argmin(0)][member]
+
+
+def _gram(matrix: Tensor, rows: int = 1024) -> Tensor:
+    """``matrix.T @ matrix`` in float64, a few rows at a time so that no float64 copy of the matrix is made."""
+    total = torch.zeros(matrix.shape[1], matrix.shape[1], dtype=torch.float64, device=matrix.device)
+    for some in matrix.split(rows):
+        total.addmm_(some.double().T, some.double())
+    return total
+
+
+def _eigen(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and vectors without the null directions, which repeated or constant rows leave and no target has a part in."""
+    values, vectors = torch.linalg.eigh(gram)
+    kept = values > values[-1].clamp(min=torch.finfo(values.dtype).tiny) * len(values) * torch.finfo(values.dtype).eps
+    return values[kept], vectors[:, kept]
+
+
+def _correlation(first: Tensor, second: Tensor) -> Tensor:
+    first, second = first - first.mean(0), second - second.mean(0)
+    norm = first.norm(dim=0) * second.norm(dim=0)
+    return torch.where(norm > 0, (first * second).sum(0) / norm, 0.0).clamp(-1, 1)
+
+
+def _blocks(count: int, block: int) -> Iterator[slice]:
+    return (slice(start, min(start + block, count)) for start in range(0, count, block))
+
+
+def _checked(features: Tensor, targets: Tensor, groups: Tensor, penalties: Sequence[float] | Tensor, block: int) -> Tensor:
+    """The penalties as a tensor, if everything is as it should be."""
+    rows = (len(features), len(targets), len(groups))
+    if len(set(rows)) > 1:
+        raise CortexflowError(f"features, targets and groups have {rows[0]}, {rows[1]} and {rows[2]} rows; give one row per trial in each")
+    if not torch.isfinite(features).all():
+        raise CortexflowError("features hold NaN or infinite values; remove those trials or columns")
+    if block < 1:
+        raise CortexflowError(f"block must be at least 1 target, it is {block}; leave it at its default")
+    candidates = torch.as_tensor(penalties, dtype=torch.float64, device=features.device).reshape(-1)
+    if len(candidates) == 0:
+        raise CortexflowError("no penalty was given; give one or more, for example torch.logspace(0, 5, 10)")
+    if not (torch.isfinite(candidates) & (candidates > 0)).all():
+        raise CortexflowError(f"penalties must be positive and finite, the smallest is {float(candidates.min())}; remove what is not")
+    return candidates
