@@ -330,9 +330,7 @@ class Descent:
     order of trials in an epoch follows from the seed and the epoch alone.
     """
 
-    def __init__(
-        self, encoder: Encoder, config: RunConfig, training: Joined, validation: Joined, folder: Path | None, machine: Machine
-    ) -> None:
+    def __init__(self, encoder: Encoder, config: RunConfig, training: Joined, validation: Joined, folder: Path | None, machine: Machine) -> None:
         self.encoder, self.training, self.validation = encoder, training, validation
         self.choices, self.seed, self.device = config.training, config.seed, machine.device
         self.state = folder / "state.safetensors" if folder is not None else None
@@ -452,6 +450,7 @@ def provenance(config: RunConfig, study: Study, space: FeatureSpace, machine: Ma
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seconds": round(seconds, 2),
         "trials": {"training": len(study.training), "test": len(study.test)},
+        "pictures": list(study.dataset.images(study.training.stimuli[:1]).shape[-2:]),
         "voxels": {"used": study.cortex.voxels, "dropped": study.dropped},
         "units": study.training.units,
     }

@@ -5,6 +5,7 @@ validation pictures, which the mean has not been trained on.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -33,7 +34,7 @@ class MLPEncoder(AdditiveEncoder):
     def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Mapping[str, Any] | Any) -> None:
         super().__init__(features, voxels, config, **context)
         widths = [features] + [self.config.hidden] * self.config.layers
-        hidden = [_layer(a, b, self.config.dropout) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        hidden = [_layer(a, b, self.config.dropout) for a, b in pairwise(widths)]
         self.mean = nn.Sequential(*hidden, nn.Linear(widths[-1], voxels))
         self.noise = make_noise(self.config.noise, voxels, self.config.factors)
 

@@ -35,9 +35,7 @@ class NullEncoder(AdditiveEncoder):
         self.register_buffer("mean", torch.zeros(voxels))
         self.noise = make_noise(self.config.noise, voxels, self.config.factors)
 
-    def solve(
-        self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"], groups: Int[Tensor, " trials"]
-    ) -> None:
+    def solve(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"], groups: Int[Tensor, " trials"]) -> None:
         """The mean over training trials, and the covariance around it."""
         self.mean = responses.mean(0)
         self.noise.fit(responses - self.mean, groups)

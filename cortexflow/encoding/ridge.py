@@ -52,9 +52,7 @@ class RidgeEncoder(AdditiveEncoder):
         self.register_buffer("training_r", torch.zeros(voxels))  # cross-validated on training pictures: may choose voxels
         self.noise = make_noise(self.config.noise, voxels, self.config.factors)
 
-    def solve(
-        self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"], groups: Int[Tensor, " trials"]
-    ) -> None:
+    def solve(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"], groups: Int[Tensor, " trials"]) -> None:
         """Weights at the cross-validated penalty, then the noise of the cross-fitted residuals."""
         fit = self._regress(features, responses, groups)
         self.weights, self.intercept, self.penalties, self.training_r = fit.weights, fit.intercept, fit.penalties, fit.scores

@@ -1,0 +1,239 @@
+"""The command line. Every command imports what it needs when it runs, so that ``--help`` is immediate."""
+
+import os
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cortexflow import catalog
+from cortexflow.app.settings import read_tree
+from cortexflow.errors import CortexflowError, CortexflowWarning
+
+if TYPE_CHECKING:
+    from cortexflow.training import Machine
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Pictures in, synthetic visual cortex out.")
+data_app = typer.Typer(no_args_is_help=True, help="Studies: list them, fetch them, look at them.")
+features_app = typer.Typer(no_args_is_help=True, help="What a picture is to a model: list, compute and cache.")
+app.add_typer(data_app, name="data")
+app.add_typer(features_app, name="features")
+
+screen = Console()
+
+Config = Annotated[Path | None, typer.Option("--config", help="A YAML file with the run's configuration.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="One choice, a.b=c; may be repeated.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
+Data = Annotated[Path | None, typer.Option(envvar="CORTEXFLOW_DATA", help="The folder with one folder per study.")]
+Cache = Annotated[Path | None, typer.Option(envvar="CORTEXFLOW_CACHE", help="The folder that keeps features between runs.")]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Options of every command."""
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """The studies there are."""
+    table = Table("study", "what it is", box=None)
+    for name in catalog.names("data"):
+        table.add_row(name, catalog.find("data", name).title)  # type: ignore[attr-defined]
+    screen.print(table)
+
+
+@data_app.command("fetch")
+def data_fetch(study: str, to: Annotated[Path, typer.Option("--to", help="Folder of the study's files.")]) -> None:
+    """Download a public study, with checksums."""
+    entry: Any = catalog.find("data", study)
+    if not hasattr(entry, "fetch"):
+        raise CortexflowError(f"{study} is not downloaded by this command; see: cortexflow data info {study}")
+    entry.fetch(to)
+    screen.print(f"{study} is complete in {to}")
+
+
+@data_app.command("info")
+def data_info(
+    study: str,
+    settings: Settings = None,
+    subject: Annotated[str | None, typer.Option(help="One subject only.")] = None,
+    data: Data = None,
+) -> None:
+    """What a study holds: subjects, trials, pictures, areas."""
+    from cortexflow.training import open_dataset
+
+    tree = read_tree(None, settings or [])
+    dataset = open_dataset({"name": study, **tree}, _machine("cpu", data, None))
+    screen.print(f"[bold]{study}[/bold]: {dataset.title}")
+    table = Table("subject", "trials", "pictures", "held out", "sessions", "voxels", "areas", box=None)
+    held = dataset.held_out()
+    for name in [subject] if subject else dataset.subjects:
+        dataset.check_subject(name)
+        trials, cortex = dataset.trials(name), dataset.cortex(name)
+        areas = ", ".join(f"{area} {int(mask.sum())}" for area, mask in cortex.areas.items())
+        counts = (len(trials), len(trials.stimuli.unique()), len(held), len(trials.sessions.unique()), trials.voxels)
+        table.add_row(name, *map(str, counts), areas)
+    screen.print(table)
+
+
+@features_app.command("list")
+def features_list() -> None:
+    """The extractors there are."""
+    for name in catalog.names("features"):
+        screen.print(f"{name}  (revision {catalog.find('features', name).revision})")  # type: ignore[attr-defined]
+
+
+@features_app.command("compute")
+def features_compute(config: Config = None, settings: Settings = None, device: Device = "cpu", data: Data = None, cache: Cache = None) -> None:
+    """Compute and cache the features of every picture that a subject saw."""
+    from cortexflow.features.cache import FeatureCache
+    from cortexflow.training import RunConfig, make_features, open_dataset
+
+    if cache is None:
+        raise CortexflowError("features need a place to stay; give --cache DIR or set CORTEXFLOW_CACHE")
+    machine = _machine(device, data, cache)
+    run = RunConfig.of(read_tree(config, settings or []))
+    dataset = open_dataset(run.data, machine)
+    dataset.check_subject(run.subject)
+    pictures = dataset.trials(run.subject).seen
+    for features in make_features(run):
+        levels = FeatureCache(cache).get(features, dataset, pictures)
+        screen.print(f"{features.name}: {len(pictures)} pictures; " + ", ".join(f"{level} {v.shape[1]}" for level, v in levels.items()))
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", help="The run's folder.")],
+    config: Config = None,
+    settings: Settings = None,
+    seed: Seed = None,
+    device: Device = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    data: Data = None,
+    cache: Cache = None,
+) -> None:
+    """Fit a model to a subject."""
+    from cortexflow.training import RunConfig
+    from cortexflow.training import train as fit
+
+    tree = read_tree(config, settings or [])
+    if seed is not None:
+        tree["seed"] = seed
+    run = fit(RunConfig.of(tree), out, _machine(device, data, cache), resume=resume)
+    screen.print(f"{run.config.title} of {run.config.subject} is in {out}; next: cortexflow evaluate {out}")
+
+
+@app.command()
+def synthesize(
+    run: Path,
+    pictures: Annotated[Path, typer.Argument(help="A folder of pictures.")],
+    out: Annotated[Path, typer.Option("--out", help="A .npz or .h5 file.")],
+    samples: Annotated[int, typer.Option(help="Synthetic trials per picture.")] = 1,
+    areas: Annotated[str | None, typer.Option(help="Only these areas: V1,hV4.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+) -> None:
+    """Synthetic responses to a folder of pictures: n single trials and the mean."""
+    from cortexflow.synthesis import synthesize as respond
+    from cortexflow.training import Run
+
+    respond(Run.load(run), pictures, out, samples=samples, areas=areas, seed=seed)
+    screen.print(f"{out} and {out}.manifest.json")
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="A run, or the folds of one cross-validation.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write; by default the first run's folder.")] = None,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws.")] = 1000,
+    data: Data = None,
+    cache: Cache = None,
+) -> None:
+    """Score held-out pictures beside the nulls, ridge and the noise ceiling."""
+    from cortexflow.report.evaluation import evaluate as score
+    from cortexflow.report.tables import table_text
+    from cortexflow.training import Run
+
+    metrics = score([Run.load(run) for run in runs], _machine("cpu", data, cache), out or runs[0], draws=draws)
+    screen.print(table_text(metrics))
+    screen.print(f"next: cortexflow report {out or runs[0]}")
+
+
+@app.command()
+def report(run: Path) -> None:
+    """One self-contained page: table, areas, ceiling, patterns, maps, and what made the run."""
+    from cortexflow.report.page import write_page
+
+    screen.print(f"{write_page(run)}")
+
+
+@app.command()
+def run(
+    experiment: str,
+    out: Annotated[Path, typer.Option("--out", help="The experiment's folder.")],
+    settings: Settings = None,
+    device: Device = "cpu",
+    data: Data = None,
+    cache: Cache = None,
+) -> None:
+    """Run an experiment: one question, from data to page."""
+    entry, choices = catalog.configure("experiments", {"name": experiment, **read_tree(None, settings or [])})
+    entry(choices).run(out, _machine(device, data, cache))
+
+
+@app.command()
+def info() -> None:
+    """Versions, devices, and what the catalogue holds."""
+    import torch
+
+    import cortexflow
+
+    screen.print(f"cortexflow {cortexflow.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    screen.print(f"GPUs: {', '.join(devices) or 'none'}")
+    for room in ("data", "features", "encoding", "decoding", "experiments"):
+        screen.print(f"{room}: {', '.join(catalog.names(room)) or 'none yet'}")
+    for variable in ("CORTEXFLOW_DATA", "CORTEXFLOW_CACHE"):
+        screen.print(f"{variable}: {os.environ.get(variable, 'not set')}")
+
+
+def main() -> None:
+    """Entry point: errors of the user are one line, their traceback is shown by ``--debug``."""
+    debug = "--debug" in sys.argv
+    warnings.showwarning = _one_line_warning
+    warnings.filterwarnings("always", category=CortexflowWarning)
+    try:
+        app(args=[word for word in sys.argv[1:] if word != "--debug"])
+    except CortexflowError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, train again with --resume", file=sys.stderr)
+        sys.exit(130)
+
+
+def _machine(device: str, data: Path | None, cache: Path | None) -> "Machine":
+    import torch
+
+    from cortexflow.training import Machine
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise CortexflowError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}); choose --device cpu") from error
+    return Machine(device, data, cache)
+
+
+def _one_line_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+    print(f"warning: {message}" if issubclass(category, CortexflowWarning) else f"{category.__name__}: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

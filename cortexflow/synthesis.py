@@ -1,0 +1,208 @@
+"""Pictures in, synthetic responses out: one batch at a time, so that memory does not grow with the number of pictures."""
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from numpy.lib import format as npy
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+import cortexflow
+from cortexflow.errors import CortexflowError
+from cortexflow.progress import track
+from cortexflow.storage import checksum, load_json, replacing, save_json
+from cortexflow.training import Run
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+BATCH = 32
+
+
+class Writer(Protocol):
+    """Takes the rows of the responses in order, batch after batch."""
+
+    def append(self, mean: Float[Tensor, "batch voxels"], samples: Float[Tensor, "n batch voxels"]) -> None:
+        """Write the next rows."""
+
+
+def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 1, areas: str | None = None, seed: int = 0) -> Path:
+    """Responses to every picture of a folder, as a model believes the subject's cortex would give them.
+
+    Arguments:
+        run: A finished run of an encoder.
+        folder: Pictures, in any common format; they are sorted by name.
+        out: A ``.npz`` or ``.h5`` file with ``mean`` (pictures × voxels), ``samples`` (n × pictures × voxels) and
+            ``voxels`` (their index in the study), in the units of the training responses. A manifest stands beside it:
+            ``<out>.manifest.json``.
+        samples: Synthetic trials per picture, at least 1.
+        areas: Keep only these areas, joined by commas.
+        seed: Of the noise; the draws of a picture do not depend on which others are in the folder.
+
+    Raises:
+        CortexflowError: No pictures, one that cannot be read, another file type, or an unknown area.
+    """
+    out, paths = Path(out), list_pictures(folder)
+    if samples < 1:
+        raise CortexflowError(f"{samples} samples were asked; ask for at least 1 (the mean is always written)")
+    voxels = _voxels(run, areas)
+    made_by = load_json(run.folder / "provenance.json")
+    size = tuple(made_by["pictures"])
+    with open_writer(out, len(paths), samples, voxels) as writer:
+        for batch in track(list(_batches(paths, BATCH)), "synthesizing"):
+            images = torch.stack([read_picture(path, size) for path in batch])
+            writer.append(*_respond(run, images, [_seed(seed, path) for path in batch], samples, voxels))
+    manifest = {
+        "pictures": [{"row": row, "file": path.name, "sha256": checksum(path)} for row, path in enumerate(paths)],
+        "picture_size": list(size),
+        "samples": samples,
+        "seed": seed,
+        "voxels": int(voxels.sum()),
+        "areas": areas,
+        "units": made_by["units"],
+        "subject": run.config.subject,
+        "model": run.config.title,
+        "run": run.config.model_dump(mode="json"),
+        "cortexflow": cortexflow.__version__,
+    }
+    save_json(out.with_name(out.name + ".manifest.json"), manifest)
+    return out
+
+
+def list_pictures(folder: Path | str) -> list[Path]:
+    """The picture files of a folder, sorted by name."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CortexflowError(f"{folder} is not a folder; give a folder of pictures ({', '.join(PICTURES)})")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    if not paths:
+        raise CortexflowError(f"{folder} holds no pictures; put files ending in {', '.join(PICTURES)} there")
+    return paths
+
+
+def read_picture(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
+    """One picture as RGB, cropped around its centre to the shape of the training pictures and resized to their size.
+
+    Raises:
+        CortexflowError: The file is no picture, or is damaged.
+    """
+    height, width = size
+    try:
+        with Image.open(path) as file:
+            image = _on_grey(file)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise CortexflowError(f"{path} is not a readable picture ({error}); replace or remove it") from error
+    scale = min(image.width / width, image.height / height)
+    crop = (round(width * scale), round(height * scale))
+    left, top = (image.width - crop[0]) // 2, (image.height - crop[1]) // 2
+    image = image.crop((left, top, left + crop[0], top + crop[1])).resize((width, height), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def open_writer(out: Path, pictures: int, samples: int, voxels: Bool[Tensor, " voxels"]) -> AbstractContextManager[Writer]:
+    """A streaming writer for the file type that ``out`` asks for."""
+    writers = {".npz": _npz, ".h5": _hdf5, ".hdf5": _hdf5}
+    if out.suffix not in writers:
+        raise CortexflowError(f"{out} has no known type; end it in {' or '.join(writers)}")
+    return writers[out.suffix](out, pictures, samples, voxels)
+
+
+class _HDF5Writer:
+    def __init__(self, file: h5py.File, pictures: int, samples: int, voxels: int) -> None:
+        self.mean = file.create_dataset("mean", (pictures, voxels), "float32")
+        self.samples = file.create_dataset("samples", (samples, pictures, voxels), "float32", chunks=(1, 1, voxels))
+        self.row = 0
+
+    def append(self, mean: Tensor, samples: Tensor) -> None:
+        rows = slice(self.row, self.row + len(mean))
+        self.mean[rows] = mean.numpy()
+        self.samples[:, rows] = samples.numpy()
+        self.row += len(mean)
+
+
+@contextmanager
+def _hdf5(out: Path, pictures: int, samples: int, voxels: Tensor) -> Iterator[Writer]:
+    with replacing(out) as temporary, h5py.File(temporary, "w") as file:
+        file["voxels"] = voxels.nonzero().flatten().numpy()
+        yield _HDF5Writer(file, pictures, samples, int(voxels.sum()))
+
+
+class _SpooledWriter:
+    """Rows go to two scratch files, because the members of an npz cannot be written side by side."""
+
+    def __init__(self, mean: io.BufferedRandom, samples: list[io.BufferedRandom]) -> None:
+        self.mean, self.samples = mean, samples
+
+    def append(self, mean: Tensor, samples: Tensor) -> None:
+        self.mean.write(mean.contiguous().numpy().data)
+        for file, sample in zip(self.samples, samples, strict=True):
+            file.write(sample.contiguous().numpy().data)
+
+
+@contextmanager
+def _npz(out: Path, pictures: int, samples: int, voxels: Tensor) -> Iterator[Writer]:
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive, _scratch(out, samples + 1) as files:
+        yield _SpooledWriter(files[0], files[1:])
+        _member(archive, "mean", (pictures, int(voxels.sum())), files[:1])
+        _member(archive, "samples", (samples, pictures, int(voxels.sum())), files[1:])
+        with archive.open("voxels.npy", "w") as member:
+            npy.write_array(member, voxels.nonzero().flatten().numpy())
+
+
+@contextmanager
+def _scratch(out: Path, count: int) -> Iterator[list[io.BufferedRandom]]:
+    """Unnamed files in the folder of the result, where there must be room for it anyway; gone when closed."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(tempfile.TemporaryFile(dir=out.parent)) for _ in range(count)]  # type: ignore[misc]
+
+
+def _member(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], files: list[io.BufferedRandom]) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        npy.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for file in files:
+            file.seek(0)
+            while block := file.read(1 << 22):
+                member.write(block)
+
+
+@torch.no_grad()
+def _respond(run: Run, images: Tensor, seeds: list[int], samples: int, voxels: Tensor) -> tuple[Tensor, Tensor]:
+    features = run.space.of_images(images)
+    drawn = []
+    for row, seed in zip(features, seeds, strict=True):
+        torch.manual_seed(seed)
+        drawn.append(run.encoder.sample(row[None], samples)[..., voxels])
+    return run.encoder.predict(features)[:, voxels], torch.cat(drawn, dim=1)
+
+
+def _voxels(run: Run, areas: str | None) -> Tensor:
+    if areas is None:
+        return torch.ones(run.encoder.voxels, dtype=torch.bool)
+    if run.encoder.cortex is None:
+        raise CortexflowError(f"{run.folder} knows no areas; leave --areas out")
+    return run.encoder.cortex.area(areas)
+
+
+def _seed(seed: int, path: Path) -> int:
+    """A picture's own seed: its bytes and the run's seed, so that neighbours in the folder do not matter."""
+    return int(checksum(path)[:12], 16) ^ seed
+
+
+def _batches(paths: list[Path], size: int) -> Iterator[list[Path]]:
+    for start in range(0, len(paths), size):
+        yield paths[start : start + size]
+
+
+def _on_grey(file: Image.Image) -> Image.Image:
+    """RGB; transparent parts stand on mid-grey, as in a scanner's display."""
+    if file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info:
+        layered = file.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, (128, 128, 128, 255)), layered).convert("RGB")
+    return file.convert("RGB")
