@@ -393,7 +393,7 @@ class _Answer:
         trials, count = targets.shape
         weights = torch.empty(features.shape[1], count, device=features.device)
         predicted = torch.empty(trials, count, device=features.device) if held_out else None
-        return cls(weights, *weights.new_empty(3, count).unbind(), predicted)  # type: ignore[misc]
+        return cls(weights, weights.new_empty(count), weights.new_empty(count), weights.new_empty(count), predicted)
 
     def write(self, columns: slice | Tensor, data: "_Factorised", part: _Part, chosen: Tensor) -> None:
         self.penalties[columns] = chosen.float()
