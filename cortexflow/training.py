@@ -26,7 +26,7 @@ from torch import Tensor
 import cortexflow
 from cortexflow.catalog import Choices, configure, explain
 from cortexflow.data.base import Cortex, Dataset, Trials
-from cortexflow.data.standardize import check_responses, usable_voxels, zscore_sessions
+from cortexflow.data.standardize import usable_voxels, zscore_sessions
 from cortexflow.encoding.base import Encoder, adopt, load_encoder
 from cortexflow.errors import CortexflowError
 from cortexflow.features.base import Features
@@ -137,7 +137,6 @@ class Study:
         cortex: The voxels that are used.
         training: Trials of training pictures.
         test: Trials of held-out pictures.
-        dropped: How many bad voxels were left out.
         kept: Which of the study's voxels are used.
     """
 
@@ -164,16 +163,16 @@ def open_study(config: RunConfig, machine: Machine) -> Study:
     trials, cortex = dataset.trials(config.subject), dataset.cortex(config.subject)
     if trials.voxels != cortex.voxels:
         raise CortexflowError(f"{config.subject}: responses have {trials.voxels} voxels and the cortex {cortex.voxels}; use the same mask for both")
-    kept = torch.ones(trials.voxels, dtype=torch.bool)
-    if config.bad_voxels == "drop":
-        kept = usable_voxels(trials)
-        if not kept.any():
-            raise CortexflowError(f"{config.subject}: every voxel is constant or not finite; check the response files")
-        trials, cortex = trials.only(kept), cortex.only(kept)
-    check_responses(trials)
     held = torch.isin(trials.stimuli, dataset.held_out())
+    statistics = None if config.zscore == "all" else ~held
+    kept = usable_voxels(trials, statistics)
+    if not kept.all():
+        what = f"{config.subject}: {int((~kept).sum())} of {trials.voxels} voxels are constant within a session or not finite"
+        if config.bad_voxels == "error" or not kept.any():
+            raise CortexflowError(f"{what}; check the response files, or leave such voxels out with -s bad_voxels=drop")
+        trials, cortex = trials.only(kept), cortex.only(kept)
     if config.zscore != "none":
-        trials = zscore_sessions(trials, None if config.zscore == "all" else ~held)
+        trials = zscore_sessions(trials, statistics)
     training, test = trials.where(~held), trials.where(held)
     check_split(training, test)
     return Study(dataset, cortex, training, test, kept)
@@ -217,10 +216,9 @@ def make_features(config: RunConfig) -> list[Features]:
 
 def fit_space(config: RunConfig, study: Study, machine: Machine) -> FeatureSpace:
     """How pictures become features, with the statistics of training pictures only."""
-    space = FeatureSpace(make_features(config), config.components)
+    space = FeatureSpace(make_features(config), FeatureSpace.Config(components=config.components))
     pictures = torch.unique(study.training.stimuli)
-    space.fit_dataset(FeatureCache(machine.cache), study.dataset, pictures)
-    return space
+    return space.fit(space.read(FeatureCache(machine.cache), study.dataset, pictures))
 
 
 def tabulate(space: FeatureSpace, study: Study, stimuli: Int[Tensor, " stimuli"], machine: Machine) -> FeatureTable:
