@@ -169,21 +169,23 @@ def detrend(
     return residual
 
 
-def spm_hrf(tr: float, oversampling: int = 1, length: float = 32.0) -> Float[Tensor, " time"]:
-    r"""The canonical haemodynamic response: a peak at 5 s and an undershoot a sixth as large.
+def spm_hrf(tr: float, oversampling: int = 1, length: float = 32.0, lead: float = 0.0) -> Float[Tensor, " time"]:
+    r"""The canonical haemodynamic response: a peak at 5 s and an undershoot of a sixth of its weight.
 
     .. math:: h(t) \propto \frac{t^5 e^{-t}}{5!} - \frac{1}{6} \frac{t^{15} e^{-t}}{15!}
 
     Arguments:
         tr: Seconds from one volume to the next.
         oversampling: Samples per volume.
-        length: Seconds that are sampled, from 0 on.
+        length: Seconds that are sampled, from the first sample on.
+        lead: Seconds from the onset of a stimulus to the first sample: ``tr / 2`` where a volume stands for its middle,
+            more where the signal runs ahead of the record of what was shown, 0 where neither is known.
 
     Returns:
-        The response at the times 0, tr / oversampling, … up to ``length``; it sums to 1.
+        The response at the times ``lead``, ``lead + tr / oversampling``, …; it sums to 1.
 
     Raises:
-        CortexflowError: ``tr``, ``oversampling`` or ``length`` leave no sample after time 0.
+        CortexflowError: ``tr``, ``oversampling`` or ``length`` leave a single sample.
 
     References:
         Event-related fMRI: characterizing differential responses (Friston et al., 1998).
@@ -193,39 +195,47 @@ def spm_hrf(tr: float, oversampling: int = 1, length: float = 32.0) -> Float[Ten
         tensor([0.0000, 0.0866, 0.3749, 0.3849])
     """
     if not (tr > 0 and oversampling >= 1 and length * oversampling >= tr):
-        raise CortexflowError(f"a response of {length:g} s cannot be sampled {oversampling} times per {tr:g} s; give positive numbers, tr in seconds")
-    times = np.arange(int(length * oversampling / tr + 1e-6) + 1) * tr / oversampling
+        asked = f"a response of {length:g} s cannot be sampled {oversampling} times per {tr:g} s"
+        raise CortexflowError(f"{asked}; give positive numbers, tr in seconds and below the length")
+    times = np.arange(int(length * oversampling / tr + 1e-6) + 1) * tr / oversampling + lead
     response = scipy.stats.gamma.pdf(times, 6) - scipy.stats.gamma.pdf(times, 16) / 6
     return torch.from_numpy(response / response.sum()).float()
 
 
-def convolve_hrf(design: Float[Tensor, "time features"], tr: float, runs: Int[Tensor, " time"] | None = None) -> Float[Tensor, "time features"]:
+def convolve_hrf(
+    design: Float[Tensor, "time features"], tr: float, runs: Int[Tensor, " time"] | None = None, lead: float = 0.0
+) -> Float[Tensor, "time features"]:
     """What a design, volume by volume, becomes in the blood; nothing of one run reaches the next.
 
     Arguments:
         design: Value of each feature while each volume was acquired.
         tr: Seconds from one volume to the next.
         runs: The run of each volume; all in one where absent.
+        lead: As in :func:`spm_hrf`.
 
     Returns:
-        Row :math:`i` is the sum of ``spm_hrf(tr)[i - j] * design[j]`` over the volumes :math:`j` of its run.
+        Row :math:`i` is the sum of ``spm_hrf(tr, lead=lead)[i - j] * design[j]`` over the volumes :math:`j` of its run.
     """
-    weights = _lags(torch.zeros(len(design), dtype=torch.long) if runs is None else runs, tr)
+    weights = _lags(torch.zeros(len(design), dtype=torch.long) if runs is None else runs, tr, lead)
     return torch.from_numpy(np.asarray(weights @ design.double().numpy())).to(design.dtype)
 
 
-def hrf_exposure(stimuli_per_volume: Int[Tensor, " time"], tr: float, runs: Int[Tensor, " time"]) -> Exposure:
+def hrf_exposure(stimuli_per_volume: Int[Tensor, " time"], tr: float, runs: Int[Tensor, " time"], lead: float = 0.0) -> Exposure:
     """How much of each stimulus each volume answers.
+
+    A split by stimulus does not stop the blood: volumes of training pictures that follow a held-out picture within half a
+    minute still answer some of it.
 
     Arguments:
         stimuli_per_volume: Stimulus id on screen at each volume, -1 where there was none. A stimulus shown for several
             volumes stands at each of them.
         tr: Seconds from one volume to the next.
         runs: The run of each volume.
+        lead: As in :func:`spm_hrf`.
 
     Returns:
-        Weights such that volume :math:`i` answers the sum of ``spm_hrf(tr)[i - j]`` times the stimulus at volume :math:`j`
-        of the same run. Its stimuli are sorted.
+        Weights such that volume :math:`i` answers the sum of ``spm_hrf(tr, lead=lead)[i - j]`` times the stimulus at volume
+        :math:`j` of the same run. Its stimuli are sorted.
 
     Raises:
         CortexflowError: The two arguments differ in length, or no volume has a stimulus.
@@ -239,7 +249,7 @@ def hrf_exposure(stimuli_per_volume: Int[Tensor, " time"], tr: float, runs: Int[
     stimuli, column = torch.unique(stimuli_per_volume[shown], return_inverse=True)
     volume = np.flatnonzero(shown.numpy())
     on_screen = scipy.sparse.csr_array((np.ones(len(volume)), (volume, column.numpy())), shape=(len(runs), len(stimuli)))
-    return Exposure(stimuli, scipy.sparse.csr_array(_lags(runs, tr) @ on_screen))
+    return Exposure(stimuli, scipy.sparse.csr_array(_lags(runs, tr, lead) @ on_screen))
 
 
 def lagged_windows(
@@ -339,18 +349,16 @@ def _drifts(volumes: int, tr: float, kind: str, cutoff: float) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def _lags(runs: Tensor, tr: float) -> scipy.sparse.csr_array:
+def _lags(runs: Tensor, tr: float, lead: float) -> scipy.sparse.csr_array:
     """The matrix that convolves each run with the haemodynamic response, volumes × volumes."""
-    response = spm_hrf(tr).double().numpy()
-    later, earlier, weight = [], [], []
+    response = spm_hrf(tr, lead=lead).double().numpy()
+    later, earlier, weight = [np.zeros(0, int)], [np.zeros(0, int)], [np.zeros(0)]  # a series can be empty
     for run in torch.unique(runs).tolist():
         rows = np.flatnonzero((runs == run).numpy())
-        for lag in range(1, min(len(response), len(rows))):  # at lag 0 the response is 0
+        for lag in np.flatnonzero(response[: len(rows)]):
             later.append(rows[lag:])
-            earlier.append(rows[:-lag])
+            earlier.append(rows[: len(rows) - lag])
             weight.append(np.full(len(rows) - lag, response[lag]))
-    if not weight:
-        return scipy.sparse.csr_array((len(runs), len(runs)))
     entries = (np.concatenate(weight), (np.concatenate(later), np.concatenate(earlier)))
     return scipy.sparse.csr_array(entries, shape=(len(runs), len(runs)))
 

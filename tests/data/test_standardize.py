@@ -240,6 +240,12 @@ class TestHaemodynamics:
         density = seconds**5 * np.exp(-seconds) / 120 - seconds**15 * np.exp(-seconds) / 1307674368000 / 6
         np.testing.assert_allclose(spm_hrf(2.0), density / density.sum(), atol=1e-6)
 
+    def test_a_lead_of_one_volume_is_the_next_sample(self):
+        ahead, plain = spm_hrf(2.0, lead=2.0), spm_hrf(2.0)
+        np.testing.assert_allclose(ahead[:-1] / ahead[0], plain[1:] / plain[1], rtol=1e-5, atol=1e-7)
+        exposure = hrf_exposure(torch.tensor([3, -1, -1]), 2.0, torch.zeros(3).long(), lead=2.0)
+        np.testing.assert_allclose(exposure.weights.toarray()[:, 0], ahead[:3], atol=1e-7)
+
     def test_nothing_to_sample(self):
         with pytest.raises(CortexflowError, match="give positive numbers"):
             spm_hrf(40.0)
