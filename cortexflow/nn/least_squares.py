@@ -22,6 +22,8 @@ from torch import Tensor
 
 from cortexflow.errors import CortexflowError
 
+NOISE = 1e-6  # rounding that errors summed over pairs may have, as a share of the target's variance
+TIE = 1e-5  # penalties nearer than this to the best one are compared by their predictions
 Progress = Callable[[int, int], None]  # called with the targets done and the targets there are
 
 
@@ -113,7 +115,7 @@ def ridge_cv(
         Feature-space selection with banded ridge regression (Dupré la Tour et al., 2022).
     """
     candidates = _checked(features, targets, groups, penalties, block)
-    data = _Factorised(features, fold_of(groups, folds, seed))
+    data = _Factorised(features, fold_of(groups, folds, seed), candidates)
     answer = _Answer.empty(features, targets, held_out)
     shared = _pooled(data, targets, candidates, pool, block) if pool is not None else None
     for columns in _blocks(targets.shape[1], block):
@@ -171,7 +173,7 @@ def banded_ridge_cv(
     best = torch.full((count,), torch.inf, dtype=torch.float64, device=features.device)
     chosen, alpha = torch.zeros(count, dtype=torch.long, device=features.device), torch.zeros_like(best)
     for candidate, scale in enumerate(scales):
-        data = _Factorised(features * scale, fold)
+        data = _Factorised(features * scale, fold, alphas)
         for columns in _blocks(count, block):
             error, which = data.errors(data.project(targets[:, columns]), alphas).min(0)
             better = error < best[columns]
@@ -277,6 +279,57 @@ class _Part:
     seen: list[Tensor]  # C of each fold, then that of all trials
     train_means: list[Tensor]
 
+    def only(self, columns: Tensor) -> "_Part":
+        """Some of the targets."""
+        seen, means = [values[:, columns] for values in self.seen], [mean[columns] for mean in self.train_means]
+        return _Part(self.mean[columns], self.targets[:, columns], seen, means)
+
+
+@dataclass
+class _Pairs:
+    r"""The squared norm of the held-out prediction as sums over directions, for all penalties at the price of one product.
+
+    With :math:`f_i = \lambda_i / (\lambda_i + \alpha)` and :math:`G = U^T U`, the norm is :math:`\sum_{ij} G_{ij} f_i f_j c_i c_j`,
+    which would need a product with G for every penalty. But partial fractions separate the two filters:
+
+    .. math:: f_i f_j = \frac{\lambda_j f_i - \lambda_i f_j}{\lambda_j - \lambda_i}
+
+    so that the sum over :math:`i \ne j` is :math:`\sum_i f_i c_i (L c)_i` with :math:`L_{ij} = 2 G_{ij} \lambda_j / (\lambda_j - \lambda_i)`
+    known to no penalty. Pairs of nearly equal eigenvalues, where this would cancel, are few and are summed as they are.
+    """
+
+    apart: Tensor  # L, zero where eigenvalues are close
+    power: Tensor  # the diagonal of G
+    first: Tensor  # the close pairs, each once
+    second: Tensor
+    weight: Tensor  # twice their entry in G
+
+    @classmethod
+    def of(cls, values: Tensor, test: Tensor, close: float = 1e-3, rows: int = 512) -> "_Pairs":
+        """Build L a few rows at a time. ``close`` trades the number of close pairs for the cancellation between the others."""
+        apart, near, weight = test.new_empty(len(values), len(values)), [], []
+        for some in torch.arange(len(values), device=values.device).split(rows):
+            gram = 2 * test[:, some].double().T @ test.double()
+            gap = values - values[some, None]
+            equal = gap.abs() <= close * torch.maximum(values, values[some, None])
+            apart[some] = torch.where(equal, 0.0, gram * values / gap).float()
+            i, j = torch.where(equal.triu(int(some[0]) + 1))
+            near.append(torch.stack([some[i], j]))
+            weight.append(gram[i, j])
+        first, second = torch.cat(near, dim=1)
+        return cls(apart, test.square().sum(0), first, second, torch.cat(weight).float())
+
+    def noise(self, kept: Tensor, trials: int) -> float:
+        """Expected rounding error of a mean squared error over the variance of the target, at the worst penalty."""
+        spread = kept.square().T @ self.apart.square().sum(1)
+        return float(spread.max().sqrt()) * torch.finfo(kept.dtype).eps / trials
+
+    def norms(self, seen: Tensor, kept: Tensor, truth: Tensor) -> Tensor:
+        """Squared norm of the prediction less twice its product with ``truth`` (in directions, overwritten), penalties × targets."""
+        total = kept.T @ truth.addmm_(self.apart, seen, beta=-2).mul_(seen)
+        total += (self.power[:, None] * kept.square()).T @ seen.square()
+        return total + (self.weight[:, None] * kept[self.first] * kept[self.second]).T @ (seen[self.first] * seen[self.second])
+
 
 @dataclass
 class _Fold:
@@ -287,17 +340,35 @@ class _Fold:
     basis: Tensor  # takes features (primal) or trials (dual) to directions
     mean: Tensor  # of the features over the trials trained on
     test: Tensor  # U: held-out trials along the directions
+    pairs: _Pairs | None = None
 
     def filters(self, penalties: Tensor) -> Tensor:
         """Share of each direction that a penalty leaves, directions × penalties."""
-        values = self.values[:, None]
-        return (values / (values + penalties.to(values))).to(self.basis.dtype)
+        values, (different, which) = self.values[:, None], penalties.to(self.values).unique(return_inverse=True)
+        return (values / (values + different)).to(self.basis.dtype)[:, which]
+
+    def pair(self, penalties: Tensor) -> None:
+        """Prepare the cheap errors, where they are cheaper and exact enough."""
+        trials, size = self.test.shape
+        if len(penalties) * trials > size + trials:
+            pairs = _Pairs.of(self.values, self.test)
+            few = len(pairs.first) <= 4 * size
+            self.pairs = pairs if few and pairs.noise(self.filters(penalties), trials) < NOISE else None
+
+    def errors(self, seen: Tensor, truth: Tensor, penalties: Tensor, cheap: bool) -> Tensor:
+        """Mean squared error on held-out trials, penalties × targets."""
+        kept = self.filters(penalties)
+        if cheap and self.pairs is not None:
+            norms = self.pairs.norms(seen, kept, self.test.T @ truth)
+            return (truth.square().sum(0) + norms).double() / len(truth)
+        rows = [(truth - (self.test * some) @ seen).square().mean(0) for some in kept.T]
+        return torch.stack(rows).double()
 
 
 class _Factorised:
     """Centred features, sorted by fold, with one spectrum per fold and one of all trials (which holds out nothing)."""
 
-    def __init__(self, features: Tensor, fold: Tensor) -> None:
+    def __init__(self, features: Tensor, fold: Tensor, penalties: Tensor | None = None) -> None:
         self.order = torch.argsort(fold, stable=True).to(features.device)
         self.mean = features.mean(0, dtype=torch.float64)
         self.features = (features - self.mean.to(features)).float()[self.order]  # what rounding leaves of the mean goes with each fold's
@@ -308,6 +379,8 @@ class _Factorised:
         self.primal = size <= trials - max(sizes)
         self.gram = _gram(self.features if self.primal else self.features.T)
         self.folds = [self._primal(rows) if self.primal else self._dual(rows) for rows in held]
+        for some in self.folds[:-1] if penalties is not None else []:
+            some.pair(penalties)  # type: ignore[arg-type]
 
     def _primal(self, held: slice) -> _Fold:
         test = self.features[held].double()
@@ -339,13 +412,12 @@ class _Factorised:
         return _Part(mean, centred, seen, means)
 
     def _seen_primal(self, targets: Tensor, means: list[Tensor]) -> list[Tensor]:
-        crossed = [self.features[fold.held].T @ targets[fold.held] for fold in self.folds]
-        total = torch.stack(crossed).sum(0)
-        count = len(targets)
-        return [
-            fold.basis.T @ (total - held - (count - len(fold.test)) * torch.outer(fold.mean, mean))
-            for fold, held, mean in zip(self.folds, crossed, means, strict=True)
-        ]
+        crossed = [self.features[fold.held].T @ targets[fold.held] for fold in self.folds[:-1]]
+        total, seen = sum(crossed[1:], start=crossed[0].clone()), []
+        for fold, held, mean in zip(self.folds, [*crossed, None], means, strict=True):
+            train = total if held is None else torch.sub(total, held, out=held)
+            seen.append(fold.basis.T @ train.addr_(fold.mean, mean, alpha=len(fold.test) - len(targets)))
+        return seen
 
     def _seen_dual(self, targets: Tensor, fold: _Fold) -> Tensor:
         start, count = fold.held.start, len(fold.test)  # the basis is orthogonal to a constant: no mean to subtract
@@ -353,12 +425,18 @@ class _Factorised:
 
     def errors(self, part: _Part, penalties: Tensor) -> Tensor:
         """Mean over folds of the mean squared error on held-out trials, penalties × targets."""
-        total = torch.zeros(len(penalties), part.targets.shape[1], dtype=torch.float64, device=part.targets.device)
-        for fold, seen, mean in zip(self.folds[:-1], part.seen, part.train_means, strict=False):
-            truth = part.targets[fold.held] - mean
-            for row, kept in zip(total, fold.filters(penalties).T, strict=True):
-                row += (truth - (fold.test * kept) @ seen).square().mean(0)
-        return total / (len(self.folds) - 1)
+        errors = self._errors(part, penalties, cheap=True)
+        if len(penalties) > 1 and any(fold.pairs is not None for fold in self.folds):
+            best, second = errors.topk(2, dim=0, largest=False).values
+            scale = torch.maximum(best, part.targets.square().mean(0))
+            tied = (second - best < TIE * scale).nonzero().squeeze(1)  # too near to call by the cheap way
+            errors[:, tied] = self._errors(part.only(tied), penalties, cheap=False)
+        return errors
+
+    def _errors(self, part: _Part, penalties: Tensor, cheap: bool) -> Tensor:
+        folds = list(zip(self.folds[:-1], part.seen, part.train_means, strict=False))
+        errors = [fold.errors(seen, part.targets[fold.held] - mean, penalties, cheap) for fold, seen, mean in folds]
+        return torch.stack(errors).mean(0)
 
     def evaluate(self, part: _Part, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Correlation and prediction on held-out trials (rows in their first order) at one penalty per target."""
@@ -436,7 +514,7 @@ def _eigen(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
     first, second = first - first.mean(0), second - second.mean(0)
-    norm = first.norm(dim=0) * second.norm(dim=0)
+    norm = (first.square().sum(0) * second.square().sum(0)).sqrt()
     return torch.where(norm > 0, (first * second).sum(0) / norm, 0.0).clamp(-1, 1)
 
 
