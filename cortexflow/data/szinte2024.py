@@ -14,8 +14,9 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Cortex, Dataset, Trials
+from cortexflow.data.published import published
 from cortexflow.data.standardize import hrf_exposure
-from cortexflow.errors import CortexflowError, DamagedFileError
+from cortexflow.errors import CortexflowError
 from cortexflow.storage import checksum, fingerprint
 
 
@@ -184,15 +185,7 @@ class Szinte2024(Dataset):
         return pictures[..., top : top + height, left : left + width]
 
     def _file(self, name: str) -> Path:
-        remedy = "fetch the study with: cortexflow data fetch szinte2024 --to DIR"
-        if self.root is None:
-            raise CortexflowError(f"szinte2024 needs the folder of its files; {remedy}, and name the folder above DIR with --data")
-        path = self.root / name
-        if not path.is_file():
-            raise CortexflowError(f"{path} does not exist; {remedy}")
-        if checksum(path) != self.FILES[name]:
-            raise DamagedFileError(f"{path} is damaged or of another version (its checksum does not match); delete it and {remedy}")
-        return path
+        return published("szinte2024", self.root, name, "fetch the study with: cortexflow data fetch szinte2024 --to DIR", self.FILES[name])
 
 
 def _download(name: str, sha256: str, root: Path, sources: Sequence[str]) -> None:
