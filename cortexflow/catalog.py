@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cortexflow.errors import CortexflowError
 
 CONTRACTS = {"data": "Dataset", "features": "Features", "encoding": "Encoder", "decoding": "Decoder", "experiments": "Experiment"}
+KINDS = {"experiments": ("Experiment", "Question")}  # base classes of a room whose names do not end in its contract's
 EXTRAS = {
     "transformers": "features",
     "diffusers": "diffusion",
@@ -40,10 +41,10 @@ class Choices(BaseModel):
 def names(room: str) -> list[str]:
     """The entries of a room, sorted: ``names("encoding")`` gives ``["mlp", "null", "ridge", …]``."""
     folder = Path(__file__).parent / room
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "base" and _is_entry(path, CONTRACTS[room]))
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "base" and _is_entry(path, KINDS.get(room, (CONTRACTS[room],))))
 
 
-def find(room: str, name: str) -> type:
+def find(room: str, name: str) -> Any:
     """The class that the module ``cortexflow.<room>.<name>`` adds to its room.
 
     Raises:
@@ -74,7 +75,7 @@ def load(module: str) -> Any:
         raise CortexflowError(f'{module} needs {package}: pip install "cortexflow[{EXTRAS[package]}]"') from error
 
 
-def configure(room: str, choice: Mapping[str, Any]) -> tuple[type, BaseModel]:
+def configure(room: str, choice: Mapping[str, Any]) -> tuple[Any, BaseModel]:
     """A class and its checked ``Config`` from ``{"name": …, **options}``.
 
     Raises:
@@ -99,7 +100,7 @@ def explain(error: ValidationError, where: str, config: type[BaseModel]) -> str:
     return f"{where}: {option or 'options'}: {first['msg']}; options are {known or 'none'}"
 
 
-def _is_entry(path: Path, contract: str) -> bool:
+def _is_entry(path: Path, endings: tuple[str, ...]) -> bool:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     bases = [base for node in tree.body if isinstance(node, ast.ClassDef) for base in node.bases]
-    return any(ast.unparse(base).split(".")[-1].endswith(contract) for base in bases)
+    return any(ast.unparse(base).split(".")[-1].endswith(endings) for base in bases)

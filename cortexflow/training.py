@@ -437,20 +437,27 @@ def one_cycle(progress: float, warm: float = 0.3) -> float:
 def provenance(config: RunConfig, study: Study, space: FeatureSpace, machine: Machine, seconds: float) -> dict[str, Any]:
     """What made a run: code, libraries, machine kind, data checksums, seed, command."""
     return {
+        **made_of(machine, seconds),
+        "seed": config.seed,
+        "data": study.dataset.checksums(),
+        "features": space.keys,
+        "pictures": list(study.dataset.images(study.training.stimuli[:1]).shape[-2:]),
+        "trials": {"training": len(study.training), "test": len(study.test)},
+        "voxels": {"used": study.cortex.voxels, "dropped": study.dropped},
+        "units": study.training.units,
+    }
+
+
+def made_of(machine: Machine, seconds: float) -> dict[str, Any]:
+    """Code, libraries, kind of machine, command and seconds."""
+    return {
         "cortexflow": cortexflow.__version__,
         "commit": _commit(),
         "libraries": {name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {machine.device}, {torch.get_num_threads()} threads",
-        "data": study.dataset.checksums(),
-        "features": space.keys,
-        "seed": config.seed,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seconds": round(seconds, 2),
-        "trials": {"training": len(study.training), "test": len(study.test)},
-        "pictures": list(study.dataset.images(study.training.stimuli[:1]).shape[-2:]),
-        "voxels": {"used": study.cortex.voxels, "dropped": study.dropped},
-        "units": study.training.units,
     }
 
 

@@ -44,7 +44,7 @@ def data_list() -> None:
     """The studies there are."""
     table = Table("study", "what it is", box=None)
     for name in catalog.names("data"):
-        table.add_row(name, catalog.find("data", name).title)  # type: ignore[attr-defined]
+        table.add_row(name, catalog.find("data", name).title)
     screen.print(table)
 
 
@@ -86,7 +86,7 @@ def data_info(
 def features_list() -> None:
     """The extractors there are."""
     for name in catalog.names("features"):
-        screen.print(f"{name}  (revision {catalog.find('features', name).revision})")  # type: ignore[attr-defined]
+        screen.print(f"{name}  (revision {catalog.find('features', name).revision})")
 
 
 @features_app.command("compute")
