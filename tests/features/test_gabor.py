@@ -80,6 +80,13 @@ def test_a_blank_picture_has_no_energy(value):
     assert max(level.abs().max() for level in levels.values()) < 1e-6
 
 
+def test_a_bright_region_has_no_energy_away_from_its_edge():
+    image = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    image[..., 32:] = 255
+    energy = by_place(Gabor()(image)["scale16"])[0]
+    assert energy[:, 5:11, [4, 11]].max() < 1e-4 < 0.1 < energy[4, 5:11, [7, 8]].min()
+
+
 def test_energy_does_not_know_luminance_and_grows_with_contrast():
     low = grating(4, 0).float() / 4
     dark, bright, strong = (image.round().to(torch.uint8) for image in (low, low + 150, low * 2))
