@@ -281,7 +281,7 @@ def fill(root, together, ids, answers):
     torch.set_num_threads(1)
     cache_module.SHARD_PICTURES = 8
     features = Counting(Counting.Config(pause=0.005))
-    together.wait(60)
+    together.wait(300)
     levels = FeatureCache(root).get(features, Study(), ids, batch=4)
     answers.put((ids.tolist(), {name: values.numpy() for name, values in levels.items()}))
 
@@ -291,7 +291,7 @@ def hang_while_writing(root, writing):
 
     def forever(*_):
         writing.set()
-        time.sleep(60)
+        time.sleep(600)
 
     os.replace = forever
     FeatureCache(root).get(Counting(), Study(), torch.arange(5))
@@ -304,9 +304,9 @@ def test_two_processes_fill_one_cache(tmp_path):
     processes = [context.Process(target=fill, args=(tmp_path, together, ids, answers), daemon=True) for ids in asked]
     for process in processes:
         process.start()
-    found = [answers.get(timeout=60) for _ in processes]
+    found = [answers.get(timeout=300) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0]
     for ids, levels in found:
         assert same({name: torch.from_numpy(values) for name, values in levels.items()}, expected(torch.tensor(ids)))
@@ -319,9 +319,9 @@ def test_a_writer_killed_while_it_writes_leaves_a_working_cache(tmp_path):
     writing = context.Event()
     process = context.Process(target=hang_while_writing, args=(tmp_path, writing), daemon=True)
     process.start()
-    assert writing.wait(60)
+    assert writing.wait(300)
     os.kill(process.pid, signal.SIGKILL)
-    process.join(60)
+    process.join(300)
     assert len(list(tmp_path.rglob("*.part"))) == 1 and not shards(tmp_path)
     assert same(FeatureCache(tmp_path).get(Counting(), Study(), torch.arange(5)), expected(torch.arange(5)))
     assert not list(tmp_path.rglob("*.part")) and ids_in(tmp_path) == list(range(5))
