@@ -219,11 +219,12 @@ class DualRidge:
             CortexflowError: Shapes disagree, a feature is not finite, or the penalty is not positive.
         """
         _checked(features, targets, targets, [penalty], 1)
+        features = _single(features)
         mean = features.mean(0, dtype=torch.float64)
         centred = (features - mean.to(features)).float()
         gram = _gram(centred.T)
         rows = gram.mean(0)
-        gram += rows.mean() - rows - rows[:, None]
+        gram.sub_(rows).sub_(rows[:, None]).add_(rows.mean())
         gram.diagonal().add_(penalty)
         return cls(centred, mean.float(), torch.linalg.cholesky(gram), targets)
 
@@ -237,9 +238,9 @@ class DualRidge:
         """Predictions, a block of targets at a time."""
         shares = self.mixture(features)
         for columns in _blocks(self.targets.shape[1], block):
-            targets = self.targets[:, columns].to(shares)
-            mean = targets.mean(0, dtype=torch.float64).float()
-            yield columns, shares @ (targets - mean) + mean
+            targets = _single(self.targets[:, columns].to(shares.device))
+            mean = targets.mean(0, dtype=torch.float64).to(targets)
+            yield columns, shares @ (targets - mean).float() + mean.float()
 
     def predict(self, features: Float[Tensor, "batch features"], block: int = 2048) -> Float[Tensor, "batch targets"]:
         """The expected targets."""
@@ -370,6 +371,7 @@ class _Factorised:
 
     def __init__(self, features: Tensor, fold: Tensor, penalties: Tensor | None = None) -> None:
         self.order = torch.argsort(fold, stable=True).to(features.device)
+        features = _single(features)
         self.mean = features.mean(0, dtype=torch.float64)
         self.features = (features - self.mean.to(features)).float()[self.order]  # what rounding leaves of the mean goes with each fold's
         trials, size = features.shape
@@ -396,13 +398,13 @@ class _Factorised:
         train[held] = False
         gram = self.gram[train][:, train]
         rows = gram.mean(0)
-        values, vectors = _eigen(gram - rows - rows[:, None] + rows.mean())
+        values, vectors = _eigen(gram.sub_(rows).sub_(rows[:, None]).add_(rows.mean()))
         test = ((self.gram[held][:, train] - rows) @ vectors) / values
         return _Fold(held, values, vectors.float(), self.features[train].mean(0), test.float())
 
     def project(self, targets: Tensor) -> _Part:
         """Read a block of targets and take it to the directions of every fold."""
-        targets = targets.to(self.features.device)
+        targets = _single(targets.to(self.features.device))
         mean = targets.mean(0, dtype=torch.float64)
         if not torch.isfinite(mean).all():
             raise CortexflowError(f"{int((~torch.isfinite(mean)).sum())} targets hold NaN or infinite values; remove those columns or trials")
@@ -497,11 +499,16 @@ def _pooled(data: _Factorised, targets: Tensor, penalties: Tensor, pool: Tensor,
     return penalties[total.argmin(0)][member]
 
 
-def _gram(matrix: Tensor, rows: int = 1024) -> Tensor:
-    """``matrix.T @ matrix`` in float64, a few rows at a time so that no float64 copy of the matrix is made."""
-    total = torch.zeros(matrix.shape[1], matrix.shape[1], dtype=torch.float64, device=matrix.device)
+def _gram(matrix: Tensor, rows: int = 1024, columns: int = 2048) -> Tensor:
+    """``matrix.T @ matrix`` in float64, in pieces: no float64 copy of the matrix, and only the lower half is multiplied out."""
+    size = matrix.shape[1]
+    total = torch.zeros(size, size, dtype=torch.float64, device=matrix.device)
     for some in matrix.split(rows):
-        total.addmm_(some.double().T, some.double())
+        exact = some.double()
+        for start in range(0, size, columns):
+            total[start:, start : start + columns].addmm_(exact[:, start:].T, exact[:, start : start + columns])
+    for part in _blocks(size, columns):
+        total[part, part.stop :] = total[part.stop :, part].T
     return total
 
 
@@ -516,6 +523,11 @@ def _correlation(first: Tensor, second: Tensor) -> Tensor:
     first, second = first - first.mean(0), second - second.mean(0)
     norm = (first.square().sum(0) * second.square().sum(0)).sqrt()
     return torch.where(norm > 0, (first * second).sum(0) / norm, 0.0).clamp(-1, 1)
+
+
+def _single(values: Tensor) -> Tensor:
+    """At least float32, so that a mean can be subtracted without loss."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _blocks(count: int, block: int) -> Iterator[slice]:

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import PredefinedSplit
 
 from cortexflow.errors import CortexflowError
-from cortexflow.nn.least_squares import DualRidge, banded_ridge_cv, fold_of, ridge_cv
+from cortexflow.nn.least_squares import DualRidge, _Factorised, _Pairs, banded_ridge_cv, fold_of, ridge_cv
 
 PENALTIES = [0.1, 1.0, 10.0, 100.0, 1000.0]
 
@@ -52,6 +53,59 @@ def test_choice_and_held_out_predictions_equal_brute_force(features, offset):
     best = errors.argmin(0)
     assert fit.penalties.tolist() == pytest.approx([PENALTIES[i] for i in best])
     np.testing.assert_allclose(fit.held_out, predicted[best, :, np.arange(7)].T, atol=2e-4 * float(y.std()))
+
+
+def spectrum(kind, trials=150, features=40):
+    """Features whose eigenvalues lie far apart, in tight clusters, all together, or over nine decades."""
+    generator = torch.Generator().manual_seed(1)
+    groups = torch.arange(trials) // 3
+    x = torch.randn(trials, features, generator=generator)
+    if kind == "clusters":
+        x = torch.linalg.qr(x - x.mean(0)).Q * torch.tensor([10.0, 10.0, 3.0, 1.0]).repeat(features // 4)
+    if kind == "equal":
+        x = torch.eye(features).repeat_interleave(6, 0) * 3.0
+        groups = torch.arange(len(x)) // 3
+    if kind == "steep":
+        x = x * torch.logspace(0, -4.5, features)
+    return x, groups
+
+
+@pytest.mark.parametrize("kind", ["apart", "clusters", "equal", "steep"])
+@pytest.mark.parametrize("noise", [0.0, 0.01, 5.0])
+def test_choice_equals_brute_force_for_any_spectrum_and_noise(kind, noise):
+    x, groups = spectrum(kind)
+    y = x @ torch.randn(x.shape[1], 60) + noise * torch.randn(len(x), 60)
+    penalties = torch.logspace(-3, 4, 12).tolist()
+    fit = ridge_cv(x, y, groups, penalties)
+    errors = brute_force(x, y, groups, penalties)[0]
+    chosen = abs(np.log(np.array(penalties)[:, None]) - np.log(fit.penalties.numpy())).argmin(0)
+    excess = errors[chosen, range(60)] / errors.min(0) - 1  # a tie may be called either way
+    assert excess.max() < 1e-4
+    assert (chosen == errors.argmin(0)).mean() > 0.9
+
+
+@SHAPES
+def test_errors_summed_over_pairs_equal_those_of_predictions(features):
+    x, y, groups = study(features=features, targets=50)
+    penalties = torch.logspace(-1, 4, 12, dtype=torch.float64)
+    data = _Factorised(x, fold_of(groups, 5), penalties)
+    part = data.project(y)
+    assert any(fold.pairs is not None for fold in data.folds)
+    cheap, plain = (data._errors(part, penalties, cheap) for cheap in (True, False))
+    torch.testing.assert_close(cheap / y.var(0), plain / y.var(0), rtol=0, atol=1e-5)
+
+
+def test_close_pairs_are_summed_as_they_are():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.cat([torch.linspace(1, 50, 20), torch.tensor([7.0, 7.0001, 7.0002])]).double().sort().values
+    test, seen = torch.randn(9, 23, generator=generator), torch.randn(23, 4, generator=generator)
+    truth, penalties = torch.randn(9, 4, generator=generator), torch.tensor([0.01, 1.0, 30.0], dtype=torch.float64)
+    pairs, kept = _Pairs.of(values, test, rows=6), (values[:, None] / (values[:, None] + penalties)).float()
+    assert len(pairs.first) == 3
+    norms = pairs.norms(seen, kept, test.T @ truth)
+    for row, some in zip(norms, kept.T, strict=True):
+        predicted = (test * some) @ seen
+        torch.testing.assert_close(row, predicted.square().sum(0) - 2 * (predicted * truth).sum(0), rtol=1e-4, atol=1e-3)
 
 
 def test_scores_are_correlations_within_held_out_folds():
@@ -167,6 +221,15 @@ def test_a_constant_feature_and_a_constant_target_do_no_harm():
     torch.testing.assert_close(fit.predict(x)[:, 2], y[:, 2], rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("type", [torch.float16, torch.float64])
+def test_other_floats_are_read_as_they_are(type):
+    x, y, groups = study(offset=100.0)
+    x, y = x.half().float(), y.half().float()
+    fit, other = ridge_cv(x, y, groups, PENALTIES), ridge_cv(x, y.to(type), groups, PENALTIES)
+    torch.testing.assert_close(other.weights, fit.weights, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(DualRidge.fit(x, y.to(type), 3.0).predict(x), DualRidge.fit(x, y, 3.0).predict(x), rtol=1e-4, atol=1e-3)
+
+
 def test_progress_reaches_the_number_of_targets():
     x, y, groups = study()
     seen = []
@@ -197,3 +260,14 @@ def test_levels_must_sum_to_the_features():
     x, y, groups = study()
     with pytest.raises(CortexflowError, match="sum to 29"):
         banded_ridge_cv(x, y, groups, [10, 19], PENALTIES)
+
+
+def test_rows_must_agree():
+    x, y, groups = study()
+    config.update("jaxtyping_disable", True)  # users run without the checks of the tests
+    try:
+        for call in (lambda: ridge_cv(x[:-1], y, groups, PENALTIES), lambda: DualRidge.fit(x, y[:-1], 1.0)):
+            with pytest.raises(CortexflowError, match="120.*one row per trial"):
+                call()
+    finally:
+        config.update("jaxtyping_disable", False)
