@@ -22,6 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 INK, MUTED, RULE, PAPER = "#1f2430", "#6d7482", "#d4d8df", "#fefefd"
+LINE = "#20242f"  # boundaries drawn on colours, dark in every theme
 DARK = {INK: "#e4e7ec", MUTED: "#9aa2b1", RULE: "#3a414d", PAPER: "#15181e"}
 LIGHT = {INK: INK, MUTED: MUTED, RULE: RULE, PAPER: "#ffffff"}
 SEQUENTIAL = "viridis"  # r and its ceiling, from 0; perceptually uniform, and safe for the colour-blind
@@ -75,7 +76,7 @@ def new_figure(width: float, height: float, **spacing: Any) -> Figure:
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(**spacing), facecolor="white")
 
 
-def add_bar(figure: Figure, colours: ScalarMappable, axes: Axes | Sequence[Axes], label: str, **place: Any) -> None:
+def add_bar(figure: Figure, colours: ScalarMappable, axes: Axes | Sequence[Axes] | None, label: str, **place: Any) -> None:
     """A colour bar without a frame beside some axes; ``place`` as for :meth:`matplotlib.figure.Figure.colorbar`."""
     bar = figure.colorbar(colours, ax=axes, **place)
     bar.outline.set_visible(False)  # type: ignore[operator]

@@ -25,6 +25,7 @@ from cortexflow.errors import CortexflowError
 from cortexflow.report.canvas import (
     DIVERGING,
     INK,
+    LINE,
     PAPER,
     SEQUENTIAL,
     add_bar,
@@ -196,7 +197,7 @@ def _outline(ax: Axes, grid: Grid, cortex: Cortex) -> None:
         inside = np.append(mask.numpy(), False)[grid.voxel]
         if not inside.any():
             continue
-        ax.contour(x, y, inside.astype(float), levels=[0.5], colors=[INK], linewidths=0.7)
+        ax.contour(x, y, inside.astype(float), levels=[0.5], colors=[LINE], linewidths=0.7)
         for row, column in _hearts(inside):
             text = ax.text(x[column], y[row], name, ha="center", va="center", fontsize=8, color=INK)
             text.set_path_effects(halo)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cortexflow.errors import CortexflowError
-from cortexflow.report.canvas import DIVERGING, INK, MUTED, SEQUENTIAL, add_bar, area_of, axes_of, figure_of, new_figure, styled, symmetric
+from cortexflow.report.canvas import DIVERGING, INK, LINE, MUTED, SEQUENTIAL, add_bar, area_of, axes_of, figure_of, new_figure, styled, symmetric
 
 _COUNTS = LinearSegmentedColormap.from_list("counts", ["#b7d3ea", "#2b7bba", "#0d3557"])
 
@@ -101,8 +101,8 @@ def _boundaries(ax: Axes, place: Int[Tensor, " voxels"] | None, names: Sequence[
     numbers, counts = torch.unique_consecutive(place, return_counts=True)
     ends = counts.cumsum(0)
     for end in ends[:-1].tolist():
-        ax.axhline(end - 0.5, color=INK, linewidth=0.6)
-        ax.axvline(end - 0.5, color=INK, linewidth=0.6)
+        ax.axhline(end - 0.5, color=LINE, linewidth=0.6)
+        ax.axvline(end - 0.5, color=LINE, linewidth=0.6)
     middles = (ends - counts / 2 - 0.5).tolist()
     words = [names[number] if 0 <= number < len(names) else "" for number in numbers.tolist()]
     ax.set_xticks(middles, words)

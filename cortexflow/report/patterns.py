@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -9,14 +10,14 @@ import torch
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from cortexflow.data.base import Cortex
 from cortexflow.errors import CortexflowError
-from cortexflow.report.canvas import DIVERGING, INK, PAPER, add_bar, area_of, new_figure, styled, symmetric
-from cortexflow.report.cortex_maps import flat_grid, plot_flatmap
+from cortexflow.report.canvas import DIVERGING, LINE, PAPER, add_bar, area_of, figure_of, new_figure, styled, symmetric
+from cortexflow.report.cortex_maps import UNKNOWN, flat_grid
 
 SHOWN = 3  # trials, and samples, beside each other
 
@@ -79,25 +80,44 @@ def plot_samples(patterns: Patterns, cortex: Cortex | None = None) -> Figure:
 
 
 def _maps(patterns: Patterns, cortex: Cortex) -> Figure:
-    rows = [patterns.columns(row) for row in range(len(patterns.predicted))]
-    kinds = [kind for kind, *_ in max(rows, key=len)]
-    first, grid, norms = int(patterns.images is not None), flat_grid(cortex, pixels=190), patterns.norms()
-    # A narrow empty column stands between trials, samples and averages.
-    starts = [place + sum(1 for one in range(1, place + 1) if kinds[one] != kinds[one - 1]) for place in range(len(kinds))]
-    widths = [0.6] * first + [1.0 if place in starts else 0.16 for place in range(starts[-1] + 1)]
-    shape = grid.voxel.shape[0] / grid.voxel.shape[1]
-    figure = new_figure(12, 12 / sum(widths) * max(shape, 0.62 * first) * len(rows) * 1.08 + 0.85, w_pad=0.015, h_pad=0.02, wspace=0, hspace=0)
-    axes = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
-    for ax in axes.flat:
-        ax.set_axis_off()
+    """One drawing area with a map at each place: forty small axes would take ten times as long."""
+    rows, grid, norms = [patterns.columns(row) for row in range(len(patterns.predicted))], flat_grid(cortex, pixels=190), patterns.norms()
+    (height, width), first = grid.voxel.shape, 0.7 if patterns.images is not None else 0.0
+    down = -max(height, first * width) * 1.12
+    lefts = [width * (first + place * 1.06) for place in _stations(max(rows, key=len))]
+    across, total = lefts[-1] + width, len(rows) * -down
+    figure = new_figure(12, 12 * total / across + 1.1)
+    ax = figure.subplots()
     for row, columns in enumerate(rows):
-        _picture(axes[row, 0], patterns, row)
-        for place, (kind, title, values) in enumerate(columns):
-            ax, limit = axes[row, first + starts[place]], float(norms[kind].vmax or 1)
-            plot_flatmap(values, cortex, signed=True, limit=limit, outlines=False, colorbar=False, grid=grid, ax=ax)
-            ax.set_title(title if row == 0 or len(columns) != len(kinds) else "", loc="center", fontsize=8.5)
-    _scales(figure, axes, norms, patterns.units)
+        middle = (row + 0.5) * down
+        if patterns.images is not None:
+            _place(ax, patterns.images[row].permute(1, 2, 0).numpy(), 0, middle, first * width * 0.84, upside="upper")
+        if row < len(patterns.names):
+            ax.text(0, middle - down * 0.47, patterns.names[row], fontsize=8, va="bottom")
+        for left, (kind, title, values) in zip(lefts, columns, strict=False):
+            _place(ax, grid.paint(_colours(values, norms[kind])), left, middle, width, upside="lower")
+            if row == 0 or len(columns) < len(lefts):
+                ax.text(left + width / 2, middle - down * 0.47, title, fontsize=8.5, ha="center", va="bottom")
+    ax.set(xlim=(0, across), ylim=(len(rows) * down, 0), aspect="equal")
+    ax.set_axis_off()
+    _scales(ax, norms, patterns.units, inch=across / 12 / total)
     return figure
+
+
+def _stations(columns: Sequence[tuple[str, str, Tensor]]) -> list[float]:
+    """Where each map stands, in map widths: trials, samples and averages a fifth of a width apart."""
+    kinds = [kind for kind, *_ in columns]
+    return [place + 0.2 * sum(kinds[one] != kinds[one - 1] for one in range(1, place + 1)) for place in range(len(kinds))]
+
+
+def _place(ax: Axes, picture: np.ndarray, left: float, middle: float, width: float, upside: Literal["upper", "lower"]) -> None:
+    half = width * picture.shape[0] / picture.shape[1] / 2
+    ax.imshow(picture, extent=(left, left + width, middle - half, middle + half), origin=upside, interpolation="antialiased")
+
+
+def _colours(values: Tensor, norm: Normalize) -> np.ndarray:
+    shown = values.double().numpy()
+    return np.where(np.isfinite(shown)[:, None], matplotlib.colormaps[DIVERGING](norm(np.nan_to_num(shown))), to_rgba(UNKNOWN))
 
 
 def _strips(patterns: Patterns, cortex: Cortex | None) -> Figure:
@@ -109,14 +129,15 @@ def _strips(patterns: Patterns, cortex: Cortex | None) -> Figure:
     for row in range(count):
         columns, ax = patterns.columns(row), axes[row, first]
         _picture(axes[row, 0], patterns, row)
-        cmap = matplotlib.colormaps[DIVERGING]
-        colours = [cmap(norms[kind](values[order].double().numpy())) for kind, _, values in columns]
-        ax.imshow(np.stack(colours), aspect="auto", interpolation="antialiased", interpolation_stage="rgba")
+        colours = [_colours(values[order], norms[kind]) for kind, _, values in columns]
+        # Rows are drawn thick, so that only voxels, of which there may be more than pixels, are smoothed.
+        thick, ends = np.repeat(np.stack(colours), 12, axis=0), (-0.5, len(order) - 0.5, len(columns) - 0.5, -0.5)
+        ax.imshow(thick, extent=ends, aspect="auto", interpolation="antialiased", interpolation_stage="rgba")
         ax.set_yticks(range(len(columns)), [title for _, title, _ in columns])
         for line in range(1, len(columns)):
             ax.axhline(line - 0.5, color=PAPER, linewidth=4 if columns[line][0] != columns[line - 1][0] else 1)
         _areas_below(ax, place[order], list(cortex.areas) if cortex is not None else [], named=row == count - 1)
-    _scales(figure, axes, norms, patterns.units)
+    _scales(axes[-1, first], norms, patterns.units, inch=1 / 1.6)
     return figure
 
 
@@ -133,19 +154,15 @@ def _areas_below(ax: Axes, place: Tensor, names: list[str], named: bool) -> None
     numbers, counts = torch.unique_consecutive(place, return_counts=True)
     ends = counts.cumsum(0)
     for end in ends[:-1].tolist():
-        ax.axvline(end - 0.5, color=INK, linewidth=0.7)
+        ax.axvline(end - 0.5, color=LINE, linewidth=0.7)
     words = [names[number] if 0 <= number < len(names) else "other" * bool(names) for number in numbers.tolist()]
     ax.set_xticks((ends - counts / 2 - 0.5).tolist() if named else [], words if named else [])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
 
-def _scales(figure: Figure, axes: np.ndarray, norms: Mapping[str, Normalize], units: str) -> None:
-    middle = axes.shape[1] // 2
-    halves = [("trial", "trials and samples", axes[:, :middle]), ("average", "averages", axes[:, middle:])]
-    if axes.shape[1] < 3:
-        halves = [(kind, title, axes) for kind, title, _ in halves]
-    for kind, title, part in halves:
-        colours = ScalarMappable(norms[kind], matplotlib.colormaps[DIVERGING])
-        label = f"{title} ({units})" if units else title
-        add_bar(figure, colours, list(part.flat), label, location="bottom", shrink=0.45, aspect=32, pad=0.02, extend="both")
+def _scales(ax: Axes, norms: Mapping[str, Normalize], units: str, inch: float) -> None:
+    """Two colour bars below; ``inch`` is the share of the height of the axes that an inch has."""
+    for left, kind, title in ((0.1, "trial", "trials and samples"), (0.6, "average", "averages")):
+        colours, place = ScalarMappable(norms[kind], matplotlib.colormaps[DIVERGING]), ax.inset_axes((left, -0.4 * inch, 0.3, 0.1 * inch))
+        add_bar(figure_of(ax), colours, None, f"{title} ({units})" if units else title, cax=place, location="bottom", extend="both")

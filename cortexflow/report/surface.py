@@ -1,6 +1,9 @@
 """Values on the fsaverage5 surface: inflated, flattened, and as an interactive page. Needs nilearn, whose package holds the meshes."""
 
+import base64
+import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +11,13 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
-from nilearn.plotting import view_surf
-from nilearn.surface import PolyData, SurfaceImage
 from torch import Tensor
 
 from cortexflow.errors import CortexflowError
-from cortexflow.report.canvas import DIVERGING, SEQUENTIAL, add_bar, new_figure, styled
+from cortexflow.report.canvas import add_bar, new_figure, styled
 from cortexflow.report.cortex_maps import scale
 from cortexflow.storage import replacing
 
@@ -33,6 +34,7 @@ VIEWS = {
     "dorsal": ((0, 0, -1), (0, 1, 0)),
     "posterior": ((0, 1, 0), (0, 0, 1)),
 }
+WIDTHS = {"lateral": 1.0, "medial": 1.0, "ventral": 0.45, "dorsal": 0.45, "posterior": 0.6}  # a brain is longer than wide
 
 
 @styled
@@ -63,8 +65,9 @@ def plot_surface(
     _check(values)
     if unknown := [view for view in views if view not in VIEWS]:
         raise CortexflowError(f"no view is called {unknown[0]!r}; choose from {', '.join(VIEWS)}")
-    figure = new_figure(2.9 * len(views) + 0.8, 4.4)
-    axes = figure.subplots(2, len(views), squeeze=False)
+    widths = [WIDTHS[view] for view in views]
+    figure = new_figure(2.9 * sum(widths) + 0.8, 4.4)
+    axes = figure.subplots(2, len(views), squeeze=False, width_ratios=widths)
     parts = load_fsaverage("fsaverage5")[mesh].parts
     for row, side in enumerate(SIDES):
         colours = _colours(values, row, signed, limit)
@@ -91,33 +94,65 @@ def plot_surface_flat(
 
 
 def write_surface_view(
-    values: Float[Tensor, "vertices 2"], path: Path | str, *, title: str = "", signed: bool = False, limit: float | None = None
+    values: Float[Tensor, "vertices 2"],
+    path: Path | str,
+    *,
+    title: str = "",
+    label: str = "",
+    signed: bool = False,
+    limit: float | None = None,
 ) -> Path:
     """Write both inflated hemispheres as one HTML file that can be turned with the mouse and asks nothing of the network.
+
+    nilearn's own interactive view is not used: its page fetches an icon, and without a further package its scale cannot begin at 0.
 
     Arguments:
         values: One number per fsaverage5 vertex (10,242), left and right hemisphere as columns. NaN shows the folding.
         path: The file to write.
         title: Above the surface.
+        label: Below the colour bar, with the unit.
         signed: Blue below 0 and red above. Otherwise the scale begins at 0.
         limit: The end of the scale; by default the 99th percentile.
+
+    Returns:
+        The path.
     """
     _check(values)
-    norm, _ = scale(values, signed, limit)
-    data = PolyData(**{side: values[:, column].numpy() for column, side in enumerate(SIDES)})
-    view = view_surf(
-        surf_map=SurfaceImage(load_fsaverage("fsaverage5")["inflated"], data),
-        bg_map=load_fsaverage_data(mesh="fsaverage5", data_type="sulcal"),
-        hemi="both",
-        cmap=DIVERGING if signed else SEQUENTIAL,
-        symmetric_cmap=signed,
-        vmin=None if signed else 0.0,
-        vmax=float(norm.vmax or 1),
-        title=title or None,
-    )
+    norm, cmap = scale(values, signed, limit)
+    sides = [load_fsaverage("fsaverage5")["inflated"].parts[side] for side in SIDES]
+    places = [_apart(side.coordinates, column) for column, side in enumerate(sides)]
+    colours = np.concatenate([_colours(values, column, signed, limit)[:, :3] for column in (0, 1)])
+    data = {
+        "places": _packed(np.concatenate(places), np.float32),
+        "faces": _packed(np.concatenate([sides[0].faces, sides[1].faces + VERTICES]), np.uint16),
+        "colours": _packed(np.round(255 * colours), np.uint8),
+        "values": _packed(values.T.numpy(), np.float32),
+        "middles": [_middle(one) for one in (*places, np.concatenate(places))],
+        "span": float(np.ptp(np.concatenate(places), axis=0).max()),
+        "ramp": [to_hex(cmap(step)) for step in np.linspace(0, 1, 17)],
+        "ends": [f"{norm.vmin:.3g}", f"{norm.vmax:.3g}"],
+        "label": label,
+    }
+    page = Path(__file__).with_name("surface.html").read_text(encoding="utf-8")
+    # "<" inside a script element could end it.
+    page = page.replace("{title}", escape(title or "Cortical surface")).replace("{data}", json.dumps(data).replace("<", "\\u003c"))
     with replacing(path) as temporary:
-        temporary.write_text(view.get_standalone(), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
     return Path(path)
+
+
+def _apart(places: np.ndarray, column: int) -> np.ndarray:
+    """The hemispheres side by side with a gap of 4 mm; inflated, they would run into each other."""
+    edge = places[:, 0].max() + 2 if column == 0 else places[:, 0].min() - 2
+    return places - np.array([edge, 0, 0])
+
+
+def _middle(places: np.ndarray) -> list[float]:
+    return ((places.min(0) + places.max(0)) / 2).tolist()
+
+
+def _packed(array: np.ndarray, kind: type) -> str:
+    return base64.b64encode(np.ascontiguousarray(array, dtype=kind).tobytes()).decode()
 
 
 def _check(values: Tensor) -> None:
