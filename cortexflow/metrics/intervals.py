@@ -186,7 +186,7 @@ def resampling_weights(
         CortexflowError: There are fewer than two images or clusters, or no draw.
     """
     clusters = torch.arange(images) if clusters is None else torch.unique(clusters, return_inverse=True)[1]
-    rows = resampled_images(int(clusters.max()) + 1, draws, generator)
+    rows = resampled_images(len(clusters.unique()), draws, generator)
     counts = torch.zeros(rows.shape, dtype=torch.float64, device=rows.device)
     counts.scatter_add_(1, rows, torch.ones_like(counts))
     return torch.cat([torch.ones(1, images, dtype=torch.float64), counts.cpu()[:, clusters]])

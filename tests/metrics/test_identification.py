@@ -65,6 +65,8 @@ def test_a_constant_prediction_has_exactly_chance(images):
     _, measured = pair(images=images)
     pattern = training_mean_pattern(torch.randn(30, 60), images)
     assert (two_way(pattern, measured) == 0.5).all()
+    gains = pattern.double() * (1 + torch.rand(images, 1).double())  # equal correlations up to rounding
+    assert (two_way(gains, measured.double()) == 0.5).all()
     truth = torch.arange(images)
     torch.testing.assert_close(top_one(correlation_scores(measured, pattern), truth), torch.full((images,), 1 / images).double())
 

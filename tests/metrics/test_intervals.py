@@ -14,6 +14,8 @@ from cortexflow.metrics.intervals import (
     paired_difference,
     percentile_interval,
     resampled_images,
+    resampling_weights,
+    weighted_correlation,
 )
 from cortexflow.metrics.nulls import shuffled_images
 from cortexflow.metrics.voxelwise import correlation
@@ -68,20 +70,54 @@ def test_the_fast_correlations_equal_the_plain_ones_on_the_same_images():
     torch.testing.assert_close(torch.stack([slow.low, slow.high]), torch.stack([fast.low, fast.high]))
 
 
-def test_the_fast_correlations_are_exact_far_from_zero_and_with_dead_voxels():
+def test_the_fast_correlations_are_exact_far_from_zero():
     predicted, measured = (values.double() for values in pair(images=30, voxels=4))
     expected = bootstrap_correlation(predicted, measured, seed(), draws=20)
     torch.testing.assert_close(bootstrap_correlation(predicted + 1e5, 1e-3 * measured, seed(), draws=20), expected, atol=1e-8, rtol=0)
-    measured[:, 0] = 0.1
-    measured[:, 1] = (torch.arange(30) == 4).double()  # constant whenever image 4 is not drawn
-    measured[0, 2] = torch.nan
-    r = bootstrap_correlation(predicted, measured, seed(), draws=200)
-    absent = (resampled_images(30, 200, seed()) != 4).all(1)
-    assert (r[:, 0] == 0).all()
-    assert 0.2 < absent.double().mean() < 0.55
-    assert torch.equal(r[:, 1] == 0, absent)
-    assert r[:, 2].isnan().all()
-    assert not r[:, 3].isnan().any()
+
+
+def test_a_voxel_that_is_constant_in_a_draw_predicts_nothing_there():
+    predicted, _ = pair(images=30, voxels=32)
+    sparse = torch.zeros(30, 32)
+    sparse[:, :30] = torch.eye(30) * 0.3 + 0.1  # voxel v differs in image v only, and is constant whenever that is not drawn
+    sparse[:, 30] = 0.1
+    sparse[:, 31] = predicted[:, 31]
+    absent = torch.stack([(resampled_images(30, 200, seed()) != image).all(1) for image in range(30)], dim=1)
+    assert 0.3 < absent.double().mean() < 0.43
+    for r in (bootstrap_correlation(predicted, sparse, seed(), draws=200), bootstrap_correlation(sparse, predicted, seed(), draws=200)):
+        assert torch.equal(r[:, :30] == 0, absent)
+        assert (r[:, 30] == 0).all()
+        torch.testing.assert_close(r[:, 31], torch.ones(200))
+
+
+def test_a_nan_stays_in_its_voxel():
+    predicted, measured = pair(images=12, voxels=3)
+    measured[0, 1] = torch.nan
+    assert bootstrap_correlation(predicted, measured, seed(), draws=9).isnan().any(0).tolist() == [False, True, False]
+
+
+def test_weights_count_images_and_keep_clusters_together():
+    weights = resampling_weights(12, 50, seed())
+    rows = resampled_images(12, 50, seed())
+    assert (weights[0] == 1).all()
+    assert torch.equal(weights[1:], torch.stack([row.bincount(minlength=12) for row in rows]).double())
+    clustered = resampling_weights(12, 50, seed(), torch.arange(12) // 3 * 10)
+    assert torch.equal(clustered, clustered[:, ::3].repeat_interleave(3, dim=1))
+    assert (clustered.sum(1) == 12).all()
+    assert clustered.max() > 1
+
+
+def test_weighted_correlations_equal_numpys_weighted_covariance():
+    predicted, measured = pair(images=20, voxels=5)
+    weights = torch.rand(4, 20, generator=seed()).double()
+    found = weighted_correlation(predicted, measured, weights)
+    for row in range(4):
+        for voxel in range(5):
+            covariance = np.cov(predicted[:, voxel], measured[:, voxel], aweights=weights[row].numpy())
+            expected = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+            assert found[row, voxel].item() == pytest.approx(expected, abs=1e-5)
+    torch.testing.assert_close(weighted_correlation(predicted, measured, torch.ones(1, 20).double())[0], correlation(predicted, measured))
+    torch.testing.assert_close(weighted_correlation(predicted, measured, 7 * weights), found)
 
 
 @settings(deadline=None, max_examples=15)
@@ -155,5 +191,7 @@ def test_errors_say_what_is_wrong():
         bootstrap_images(mean_of, torch.zeros(1), generator=seed(), draws=9)
     with pytest.raises(CortexflowError, match=r"95\.0 came"):
         bootstrap_images(mean_of, torch.zeros(4), generator=seed(), level=95.0)
+    with pytest.raises(CortexflowError, match="at least 2 images"):
+        resampling_weights(0, 9, seed())
     with pytest.raises(CortexflowError, match="another seed"):
         interval_over_seeds(torch.zeros(1))
