@@ -199,5 +199,5 @@ def _download(name: str, sha256: str, root: Path, sources: Sequence[str]) -> Non
         except (OSError, ValueError) as error:
             reason = error
     why = (str(reason).splitlines() or [type(reason).__name__])[0]
-    remedy = f"check the connection and that {root} can be written, or copy the file there from {', '.join(sources)}"
+    remedy = f"check the connection and that {root} can be written, or copy the file there from {', '.join(sources[:1])}"
     raise CortexflowError(f"{name} could not be downloaded ({why}); {remedy}") from reason
