@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 import scipy.ndimage
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Complex, Float, Int, UInt8
 
 from cortexflow.data.pictures import CATEGORIES, Scene
 from cortexflow.data.sheet import Sheet, smooth
@@ -155,33 +155,34 @@ def _windows(fields: Float[np.ndarray, "voxels 3"], grid: int) -> Float[np.ndarr
 
 def _maps(pictures: UInt8[np.ndarray, "stimuli 3 size size"]) -> Iterator[Float[np.ndarray, "batch channels pixels"]]:
     """Batches of maps on the grid: brightness, two colour contrasts, then five per scale."""
-    bands = _bands(pictures.shape[-1])
+    size = pictures.shape[-1]
+    margin, bands = size // 4, _bands(size, size + 2 * (size // 4))
     for start in range(0, len(pictures), BATCH):
         red, green, blue = np.moveaxis(pictures[start : start + BATCH].astype(np.float32) / 255, 1, 0)
         grey = (red + green + blue) / 3
         planes = [grey, (red - green) ** 2, (blue - (red + green) / 2) ** 2]
         maps = [_coarse(plane) for plane in planes]
-        spectrum = scipy.fft.fft2(grey)
+        # Mirrored margins: without them the left edge would be seen at the right one.
+        spectrum = scipy.fft.fft2(np.pad(grey, ((0, 0), (margin, margin), (margin, margin)), mode="symmetric"))
         for band in bands:
-            maps.extend(_energies(scipy.fft.ifft2(spectrum * band)))
+            maps.extend(_energies(scipy.fft.ifft2(spectrum * band)[:, margin:-margin, margin:-margin]))
         yield np.stack(maps, axis=1).reshape(len(grey), len(maps), -1).astype(np.float32)
 
 
-def _bands(size: int) -> list[Float[np.ndarray, "size size"]]:
+def _bands(size: int, padded: int) -> list[Complex[np.ndarray, "padded padded"]]:
     """Log-Gaussian bands times the Riesz transform, whose two parts are the real and the imaginary part of one filtered picture.
 
     The gradient's spectrum is i·(fx, fy); divided by the radius it keeps the direction only. One complex number holds both parts.
     """
-    fy, fx = np.meshgrid(*2 * [np.fft.fftfreq(size, 1 / size)], indexing="ij")
+    fy, fx = np.meshgrid(*2 * [np.fft.fftfreq(padded, 1 / size)], indexing="ij")  # cycles per picture width
     radius = np.hypot(fx, fy)
-    radius[0, 0] = 1
-    centres = [min(cycles, 0.35 * size) for cycles in CYCLES]
+    radius[0, 0] = np.inf
     riesz = 1j * (fx + 1j * fy) / radius * (radius < size / 2)
-    riesz[0, 0] = 0
-    return [(riesz * np.exp(-0.5 * (np.log(radius / centre) / 0.45) ** 2)).astype(np.complex64) for centre in centres]
+    centres = [min(cycles, 0.35 * size) for cycles in CYCLES]
+    return [(riesz * np.exp(-0.5 * (np.log(np.where(riesz == 0, 1, radius) / centre) / 0.45) ** 2)).astype(np.complex64) for centre in centres]
 
 
-def _energies(filtered: np.ndarray) -> list[np.ndarray]:
+def _energies(filtered: Complex[np.ndarray, "batch size size"]) -> list[np.ndarray]:
     """On the grid: energy along x, along y, their product, the squared energy, and corners."""
     x, y = filtered.real.astype(np.float32), filtered.imag.astype(np.float32)
     xx, yy, xy, squared = (_coarse(plane) for plane in (x * x, y * y, x * y, (x * x + y * y) ** 2))

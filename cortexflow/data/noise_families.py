@@ -5,7 +5,7 @@ Every family starts from the same ground, in units of the voxel's own noise: few
 .. math:: n = \Lambda f + u \odot \varepsilon, \quad \mathrm{Var}(n_v) = 1,
 
 and changes one thing. ``gaussian`` changes nothing. ``rich`` and ``calibrated`` scale each trial's noise by a log-normal number
-and the signal by a shared gain. The others are the hard families: none of them is the form of any model of this package.
+and the signal by a shared gain. The others are the hard families, made without regard to what any model can represent.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,12 @@ from cortexflow.data.sheet import Sheet, smooth
 
 GLOBAL, SPATIAL = 3, 14  # additive factors: shared by all areas, and per area
 PASSED_ON = 0.6  # correlation of an area's spatial factors with those of the area before
-SCALE = {"rich": 0.35, "calibrated": 0.09}  # deviation of the log of a trial's noise scale
+SCALE = {"rich": 0.35, "calibrated": 0.1}  # deviation of the log of a trial's noise scale
 GAIN = {"rich": 0.4, "calibrated": 0.1, "area_gain": 0.4}  # deviation of the multiplicative gain on the signal
 FREEDOM = 5  # degrees of freedom of Student's t: excess kurtosis 6
 PERSISTENCE = 0.5  # correlation of successive trials' noise
-MODULATION = 0.8  # deviation of the log variance that an image gives to a factor
+MODULATION = 1.0  # deviation of the log variance that an image gives to a factor
+MIXTURES = 8  # properties of the image that modulate; each factor follows one of them
 DRIFTS = 3  # spatial patterns that drift
 DRIFT = 0.5  # deviation of the drift, in units of the voxel's noise
 
@@ -64,7 +65,7 @@ def factors(place: Sheet, rng: np.random.Generator) -> tuple[Float[np.ndarray, "
 
     Three factors reach everywhere. Each area has 14 factors, smooth on its sheet, which it receives in part from the area before.
     """
-    areas = place.areas.max() + 1
+    areas = int(place.areas.max()) + 1
     everywhere = smooth(rng, GLOBAL, length=60.0)(place.template) + 0.4 * rng.standard_normal((len(place.areas), GLOBAL))
     fields = [smooth(rng, SPATIAL, length=7.0)(place.template) for _ in range(areas)]
     local = [np.where((place.areas == area)[:, None], fields[area], 0) for area in range(areas)]
@@ -77,9 +78,8 @@ def factors(place: Sheet, rng: np.random.Generator) -> tuple[Float[np.ndarray, "
 
 def modulators(summaries: Float[np.ndarray, "stimuli summaries"], count: int, rng: np.random.Generator) -> Float[np.ndarray, "stimuli factors"]:
     """Variance that each picture gives to each factor: log-normal in random mixtures of what is seen in it, mean 1."""
-    seen = standardized(summaries @ rng.standard_normal((summaries.shape[1], count)))
-    variance = np.exp(MODULATION * seen)
-    return variance / variance.mean(axis=0)
+    variance = np.exp(MODULATION * standardized(summaries @ rng.standard_normal((summaries.shape[1], MIXTURES))))
+    return (variance / variance.mean(axis=0))[:, rng.integers(MIXTURES, size=count)]
 
 
 def drift_patterns(place: Sheet, rng: np.random.Generator) -> Float[np.ndarray, "voxels drifts"]:

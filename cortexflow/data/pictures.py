@@ -4,11 +4,13 @@ A picture is a pure function of (seed, stimulus): any subset of stimuli gives th
 (which objects, where, how large) is known, which is what the semantic drives of the simulated cortex read.
 """
 
+import cmath
 import colorsys
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Complex, Float, UInt8
 
 from cortexflow.data.streams import stream
 
@@ -18,71 +20,71 @@ MAIN, DARK, LIGHT, ACCENT = range(4)
 # (shape, x, y, half width, half height, degrees, tone)
 SHAPES: dict[str, tuple[tuple[str, float, float, float, float, float, int], ...]] = {
     "face": (
-        ("ellipse", 0, 0, 0.75, 1, 0, MAIN),
-        ("ellipse", -0.3, -0.25, 0.14, 0.1, 0, DARK),
-        ("ellipse", 0.3, -0.25, 0.14, 0.1, 0, DARK),
-        ("wedge", 0, 0.1, 0.12, 0.2, 0, LIGHT),
-        ("ellipse", 0, 0.55, 0.35, 0.1, 0, DARK),
+        ("ellipse", 0.0, 0.0, 0.75, 1.0, 0.0, MAIN),
+        ("ellipse", -0.3, -0.25, 0.14, 0.1, 0.0, DARK),
+        ("ellipse", 0.3, -0.25, 0.14, 0.1, 0.0, DARK),
+        ("wedge", 0.0, 0.1, 0.12, 0.2, 0.0, LIGHT),
+        ("ellipse", 0.0, 0.55, 0.35, 0.1, 0.0, DARK),
     ),
     "body": (
-        ("ellipse", 0, -0.8, 0.2, 0.2, 0, LIGHT),
-        ("box", 0, -0.2, 0.3, 0.42, 0, MAIN),
-        ("box", -0.48, -0.25, 0.1, 0.45, 25, LIGHT),
-        ("box", 0.48, -0.25, 0.1, 0.45, -25, LIGHT),
-        ("box", -0.17, 0.6, 0.12, 0.42, 6, DARK),
-        ("box", 0.17, 0.6, 0.12, 0.42, -6, DARK),
+        ("ellipse", 0.0, -0.8, 0.2, 0.2, 0.0, LIGHT),
+        ("box", 0.0, -0.2, 0.3, 0.42, 0.0, MAIN),
+        ("box", -0.48, -0.25, 0.1, 0.45, 25.0, LIGHT),
+        ("box", 0.48, -0.25, 0.1, 0.45, -25.0, LIGHT),
+        ("box", -0.17, 0.6, 0.12, 0.42, 6.0, DARK),
+        ("box", 0.17, 0.6, 0.12, 0.42, -6.0, DARK),
     ),
     "animal": (
-        ("ellipse", 0.1, 0, 0.65, 0.35, 0, MAIN),
-        ("ellipse", -0.65, -0.3, 0.28, 0.24, 0, MAIN),
-        ("wedge", -0.75, -0.6, 0.1, 0.18, 0, DARK),
-        ("box", -0.3, 0.55, 0.08, 0.35, 0, DARK),
-        ("box", 0.5, 0.55, 0.08, 0.35, 0, DARK),
-        ("box", 0.85, -0.15, 0.06, 0.3, 40, DARK),
+        ("ellipse", 0.1, 0.0, 0.65, 0.35, 0.0, MAIN),
+        ("ellipse", -0.65, -0.3, 0.28, 0.24, 0.0, MAIN),
+        ("wedge", -0.75, -0.6, 0.1, 0.18, 0.0, DARK),
+        ("box", -0.3, 0.55, 0.08, 0.35, 0.0, DARK),
+        ("box", 0.5, 0.55, 0.08, 0.35, 0.0, DARK),
+        ("box", 0.85, -0.15, 0.06, 0.3, 40.0, DARK),
     ),
     "bird": (
-        ("ellipse", 0, 0.1, 0.6, 0.3, -15, MAIN),
-        ("wedge", 0.1, -0.3, 0.4, 0.5, 20, ACCENT),
-        ("ellipse", -0.6, -0.1, 0.22, 0.2, 0, LIGHT),
-        ("wedge", -0.9, -0.08, 0.08, 0.14, -90, DARK),
+        ("ellipse", 0.0, 0.1, 0.6, 0.3, -15.0, MAIN),
+        ("wedge", 0.1, -0.3, 0.4, 0.5, 20.0, ACCENT),
+        ("ellipse", -0.6, -0.1, 0.22, 0.2, 0.0, LIGHT),
+        ("wedge", -0.9, -0.08, 0.08, 0.14, -90.0, DARK),
     ),
     "house": (
-        ("box", 0, 0.35, 0.7, 0.6, 0, MAIN),
-        ("wedge", 0, -0.55, 0.9, 0.4, 0, ACCENT),
-        ("box", 0, 0.6, 0.15, 0.35, 0, DARK),
-        ("box", -0.42, 0.2, 0.15, 0.15, 0, LIGHT),
-        ("box", 0.42, 0.2, 0.15, 0.15, 0, LIGHT),
+        ("box", 0.0, 0.35, 0.7, 0.6, 0.0, MAIN),
+        ("wedge", 0.0, -0.55, 0.9, 0.4, 0.0, ACCENT),
+        ("box", 0.0, 0.6, 0.15, 0.35, 0.0, DARK),
+        ("box", -0.42, 0.2, 0.15, 0.15, 0.0, LIGHT),
+        ("box", 0.42, 0.2, 0.15, 0.15, 0.0, LIGHT),
     ),
     "car": (
-        ("box", 0, 0.15, 1, 0.28, 0, MAIN),
-        ("box", -0.05, -0.25, 0.5, 0.25, 0, LIGHT),
-        ("ellipse", -0.55, 0.5, 0.24, 0.24, 0, DARK),
-        ("ellipse", 0.55, 0.5, 0.24, 0.24, 0, DARK),
+        ("box", 0.0, 0.15, 1.0, 0.28, 0.0, MAIN),
+        ("box", -0.05, -0.25, 0.5, 0.25, 0.0, LIGHT),
+        ("ellipse", -0.55, 0.5, 0.24, 0.24, 0.0, DARK),
+        ("ellipse", 0.55, 0.5, 0.24, 0.24, 0.0, DARK),
     ),
     "tree": (
-        ("box", 0, 0.6, 0.13, 0.4, 0, DARK),
-        ("ellipse", -0.3, -0.1, 0.42, 0.4, 0, MAIN),
-        ("ellipse", 0.3, -0.05, 0.42, 0.4, 0, MAIN),
-        ("ellipse", 0, -0.5, 0.45, 0.42, 0, LIGHT),
+        ("box", 0.0, 0.6, 0.13, 0.4, 0.0, DARK),
+        ("ellipse", -0.3, -0.1, 0.42, 0.4, 0.0, MAIN),
+        ("ellipse", 0.3, -0.05, 0.42, 0.4, 0.0, MAIN),
+        ("ellipse", 0.0, -0.5, 0.45, 0.42, 0.0, LIGHT),
     ),
     "cup": (
-        ("ring", 0.55, 0.05, 0.4, 0.4, 0, DARK),
-        ("box", -0.1, 0.05, 0.55, 0.7, 0, MAIN),
-        ("ellipse", -0.1, -0.65, 0.55, 0.16, 0, LIGHT),
+        ("ring", 0.55, 0.05, 0.4, 0.4, 0.0, DARK),
+        ("box", -0.1, 0.05, 0.55, 0.7, 0.0, MAIN),
+        ("ellipse", -0.1, -0.65, 0.55, 0.16, 0.0, LIGHT),
     ),
     "fruit": (
-        ("ellipse", 0, 0.1, 0.8, 0.78, 0, MAIN),
-        ("ellipse", -0.3, -0.15, 0.18, 0.22, 30, LIGHT),
-        ("box", 0, -0.75, 0.05, 0.25, 10, DARK),
-        ("ellipse", 0.3, -0.8, 0.28, 0.12, -25, ACCENT),
+        ("ellipse", 0.0, 0.1, 0.8, 0.78, 0.0, MAIN),
+        ("ellipse", -0.3, -0.15, 0.18, 0.22, 30.0, LIGHT),
+        ("box", 0.0, -0.75, 0.05, 0.25, 10.0, DARK),
+        ("ellipse", 0.3, -0.8, 0.28, 0.12, -25.0, ACCENT),
     ),
     "letters": (
-        ("box", -0.85, 0, 0.08, 0.5, 0, MAIN),
-        ("box", -0.6, 0, 0.3, 0.08, 0, MAIN),
-        ("box", -0.35, 0, 0.08, 0.5, 0, MAIN),
-        ("ring", 0.2, 0.1, 0.35, 0.42, 0, MAIN),
-        ("box", 0.8, 0, 0.08, 0.5, 20, MAIN),
-        ("box", 0.8, 0, 0.08, 0.5, -20, MAIN),
+        ("box", -0.85, 0.0, 0.08, 0.5, 0.0, MAIN),
+        ("box", -0.6, 0.0, 0.3, 0.08, 0.0, MAIN),
+        ("box", -0.35, 0.0, 0.08, 0.5, 0.0, MAIN),
+        ("ring", 0.2, 0.1, 0.35, 0.42, 0.0, MAIN),
+        ("box", 0.8, 0.0, 0.08, 0.5, 20.0, MAIN),
+        ("box", 0.8, 0.0, 0.08, 0.5, -20.0, MAIN),
     ),
 }
 CATEGORIES = tuple(SHAPES)
@@ -135,9 +137,8 @@ def render(content: Scene, size: int) -> UInt8[np.ndarray, "3 size size"]:
         size: Width and height in pixels.
     """
     canvas = _background(stream(content.seed, "background", content.stimulus), size)
-    y, x = np.meshgrid(*2 * [(np.arange(size, dtype=np.float32) + 0.5) / size], indexing="ij")
     for thing in content.things:
-        _draw(canvas, thing, x, y)
+        _draw(canvas, thing)
     return np.round(255 * canvas.clip(0, 1)).astype(np.uint8)
 
 
@@ -164,7 +165,8 @@ def _background(rng: np.random.Generator, size: int) -> Float[np.ndarray, "3 siz
     across, down = rng.uniform(-9, 9, 2)
     phase, horizon = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.7)
     tints = rng.uniform(0.2, 0.8, (2, 3)).astype(np.float32)[:, :, None, None]
-    y, x = np.meshgrid(*2 * [(np.arange(size, dtype=np.float32) + 0.5) / size], indexing="ij")
+    x = (np.arange(size, dtype=np.float32) + 0.5) / size
+    y = np.broadcast_to(x[:, None], (size, size))
     if kind == 1:
         texture = np.sqrt(2) * np.sin(2 * np.pi * (across * x + down * y) + phase) + 0.3 * texture
     ground = y > horizon if kind == 2 else np.ones_like(y, dtype=bool)
@@ -180,35 +182,30 @@ def _texture(rng: np.random.Generator, size: int, exponent: float) -> Float[np.n
     return (noise / noise.std()).astype(np.float32)
 
 
-def _draw(canvas: np.ndarray, thing: Thing, x: np.ndarray, y: np.ndarray) -> None:
+def _draw(canvas: np.ndarray, thing: Thing) -> None:
     """Draw one object into the canvas, its edges one pixel soft and lit from above."""
     size = canvas.shape[-1]
     left, top = (max(0, int((centre - 1.5 * thing.size) * size)) for centre in (thing.x, thing.y))
     right, bottom = (min(size, int((centre + 1.5 * thing.size) * size) + 1) for centre in (thing.x, thing.y))
-    box = np.s_[top:bottom, left:right]
-    right_of, below = (x[box] - thing.x) / thing.size, (y[box] - thing.y) / thing.size
-    u, v = _turned(right_of, below, thing.angle)
-    light = (1 - 0.2 * v).clip(0.6, 1.2)
-    for shape, across, down, width, height, degrees, tone in SHAPES[CATEGORIES[thing.category]]:
-        inside = _inside(shape, *_turned(u - across, v - down, np.deg2rad(degrees)), width, height)
+    # Places are complex numbers, x + iy, so that turning is multiplying.
+    across, down = (np.arange(left, right) + 0.5) / size - thing.x, (np.arange(top, bottom) + 0.5) / size - thing.y
+    places = ((across + 1j * down[:, None]) * np.exp(-1j * thing.angle) / thing.size).astype(np.complex64)
+    light = (1 - 0.2 * places.imag).clip(0.6, 1.2)
+    part = canvas[:, top:bottom, left:right]
+    for shape, x, y, width, height, degrees, tone in SHAPES[CATEGORIES[thing.category]]:
+        inside = _inside(shape, (places - complex(x, y)) * cmath.rect(1, -math.radians(degrees)), width, height)
         mask = thing.contrast * (inside * thing.size * size + 0.5).clip(0, 1)
-        for channel in range(3):
-            part = canvas[channel][box]
-            part += mask * (light * thing.colours[tone, channel] - part)
+        part += mask * (light * thing.colours[tone, :, None, None] - part)
 
 
-def _turned(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return cos * x + sin * y, cos * y - sin * x
-
-
-def _inside(shape: str, x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarray:
+def _inside(shape: str, places: Complex[np.ndarray, "rows columns"], width: float, height: float) -> Float[np.ndarray, "rows columns"]:
     """Roughly the distance to the edge, positive inside."""
+    x, y = places.real, places.imag
     if shape == "box":
         return np.minimum(width - np.abs(x), height - np.abs(y))
     if shape == "wedge":
         return np.minimum(height - y, 0.7 * ((y + height) * (width / (2 * height)) - np.abs(x)))
-    round_ = (1 - np.sqrt((x / width) ** 2 + (y / height) ** 2)) * min(width, height)
+    round_ = (1 - np.abs(x / width + 1j * (y / height))) * min(width, height)
     return round_ if shape == "ellipse" else 0.09 - np.abs(round_ - 0.09)
 
 
