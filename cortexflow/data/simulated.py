@@ -25,7 +25,7 @@ from cortexflow.data.streams import stream
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import fingerprint, load_tensors
 
-REVISION = "1"  # raise it whenever any number changes: checksums are made of it
+REVISION = "2"  # raise it whenever any number changes: checksums are made of it
 
 
 class Simulated(Dataset):
