@@ -37,7 +37,11 @@ def test_no_room_looks_ahead(path):
     if here == "nn" or here in FOUNDATION:
         assert rooms <= FOUNDATION, f"{path} imports {rooms - FOUNDATION}"
     elif here != "__init__":
-        ahead = {other for other in rooms - FOUNDATION if LEVEL[other] > LEVEL[here] or (LEVEL[other] == LEVEL[here] and {here, other} == {"encoding", "decoding"})}
+        ahead = {
+            other
+            for other in rooms - FOUNDATION
+            if LEVEL[other] > LEVEL[here] or (LEVEL[other] == LEVEL[here] and {here, other} == {"encoding", "decoding"})
+        }
         assert not ahead, f"{path} imports {ahead}, which lie ahead of {here}"
 
 

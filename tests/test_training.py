@@ -194,7 +194,7 @@ def test_the_learning_rate_rises_and_falls():
 
 
 def trials(stimuli):
-    ids = torch.tensor(stimuli)
+    ids = torch.tensor(stimuli, dtype=torch.int64)
     return Trials("subj01", ids, torch.zeros_like(ids), torch.zeros_like(ids), torch.randn(len(ids), 3), "z")
 
 

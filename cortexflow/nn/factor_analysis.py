@@ -80,7 +80,7 @@ def choose_factors(
     """
     if len(candidates) == 1:
         return candidates[0]
-    held = fold_of(groups, 5, 0) == 0
+    held = fold_of(groups, min(5, len(torch.unique(groups))), 0) == 0
     possible = [factors for factors in candidates if factors < min(int((~held).sum()), residuals.shape[1])]
     scores = [float(log_prob(residuals[held], *fit_factors(residuals[~held], factors)).mean()) for factors in possible]
     return possible[max(range(len(scores)), key=scores.__getitem__)]

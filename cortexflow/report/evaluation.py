@@ -17,7 +17,7 @@ from torch import Tensor
 from cortexflow.data.standardize import average_repeats, repeat_counts
 from cortexflow.encoding.base import DensityEncoder, Encoder
 from cortexflow.errors import CortexflowError
-from cortexflow.metrics.calibration import coverage, crps, energy_score, probability_integral_transform, rank_histogram
+from cortexflow.metrics.calibration import accuracy_by_samples, coverage, crps, energy_score, probability_integral_transform, rank_histogram
 from cortexflow.metrics.identification import correlation_scores, likelihood_scores, share_beaten, top_one
 from cortexflow.metrics.intervals import percentile_interval, resampling_weights, weighted_correlation
 from cortexflow.metrics.noise_ceiling import ncsnr, noise_ceiling
@@ -34,11 +34,14 @@ SHOWN_VOXELS, SHOWN_PICTURES = 300, 4
 LEAST_CEILING = 0.1  # share of variance; below, "share of the ceiling" divides by noise
 CHOSEN_R = 0.2
 LEVELS = (0.5, 0.8, 0.95)
-HARDEST = 30_000_000  # numbers in a batch of samples
+AVERAGED = (1, 2, 5, 10, 20, 50)  # numbers of samples averaged, for accuracy against their number
+SHUFFLES = 10
+AT_ONCE = 30_000_000  # numbers in a batch of samples
 
 METRICS = {
     "r": {"title": "r per voxel across images, median", "short": "r", "better": "higher", "digits": 3},
     "share": {"title": "r² / noise ceiling, median", "short": "share of ceiling", "better": "higher", "digits": 3},
+    "r_joined": {"title": "r per voxel across the test rows of all folds together, median", "short": "r, joined", "better": "higher", "digits": 3},
     "mse": {"title": "mean squared error of the repeat average", "short": "MSE", "better": "lower", "digits": 3},
     "bits": {"title": "bits per voxel of single trials (negative log-likelihood)", "short": "bits/voxel", "better": "lower", "digits": 3},
     "crps": {"title": "CRPS of single trials, mean", "short": "CRPS", "better": "lower", "digits": 3},
@@ -54,7 +57,7 @@ Groups = Mapping[str, Bool[Tensor, " voxels"]]
 
 
 @dataclass(frozen=True)
-class Test:
+class HeldOut:
     """The held-out side of a study, in the forms that scores need.
 
     Arguments:
@@ -106,6 +109,7 @@ class Row:
     kind: str
     scores: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     voxels: dict[str, Tensor] = field(default_factory=dict)
+    predicted: Tensor | None = None
 
     def put(self, metric: str, group: str, draws: Tensor) -> None:
         """Keep a score and its draws."""
@@ -130,6 +134,8 @@ def evaluate(runs: Sequence[Run], machine: Machine, out: Path | str, *, draws: i
     """
     _check_folds(runs)
     folds = [score_run(run, machine, draws) for run in track(runs, "evaluating")]
+    if len(folds) > 1:
+        _join_folds(folds)
     metrics = _summary(runs, folds)
     save_tensors(Path(out) / "evaluation.safetensors", _arrays(folds))
     save_json(Path(out) / "metrics.json", metrics)
@@ -141,7 +147,7 @@ class Fold:
     """The scores of one run, and what pictures of them need."""
 
     study: Study
-    test: Test
+    test: HeldOut
     groups: Groups
     rows: dict[str, Row]
     arrays: dict[str, Tensor]
@@ -175,7 +181,7 @@ def score_run(run: Run, machine: Machine, draws: int) -> Fold:
 class Scorer:
     """Fills rows of the table for one test side and its groups of voxels."""
 
-    def __init__(self, test: Test, groups: Groups, seed: int) -> None:
+    def __init__(self, test: HeldOut, groups: Groups, seed: int) -> None:
         self.test, self.groups, self.seed = test, groups, seed
         self.few = _subset(test, CANDIDATES, seed)
 
@@ -195,16 +201,19 @@ class Scorer:
 
     @torch.no_grad()
     def shuffled(self, encoder: Encoder) -> Row:
-        """The same model given the features of another test picture."""
-        features = self.test.features[derangement(len(self.test.features), self.generator())]
-        row = self.prediction("null", encoder.predict(features))
-        if isinstance(encoder, DensityEncoder):
-            self._density(row, encoder, features)
-        return row
+        """The same model given the features of another test picture; the mean over some ways to shuffle them."""
+        generator, rows = self.generator(), []
+        for _ in range(SHUFFLES):
+            features = self.test.features[derangement(len(self.test.features), generator)]
+            rows.append(self.prediction("null", encoder.predict(features)))
+            if isinstance(encoder, DensityEncoder):
+                self._density(rows[-1], encoder, features)
+        mean = {name: torch.stack([row.scores[name] for row in rows]).mean(0) for name in rows[0].scores}
+        return Row("null", mean, rows[0].voxels, rows[0].predicted)
 
     def prediction(self, kind: str, predicted: Tensor) -> Row:
         """Scores of an expectation."""
-        row = Row(kind)
+        row = Row(kind, predicted=predicted)
         self._accuracy(row, predicted, self.test.measured)
         self._identification(row, predicted)
         return row
@@ -266,9 +275,10 @@ class Scorer:
         """Samples of every test picture, some pictures at a time: their spread, calibration and correlations."""
         test = self.test
         torch.manual_seed(self.seed)
-        parts: dict[str, list[Tensor]] = {name: [] for name in ("variance", "trial", "crps", "energy", "pit", "coverage", "residual")}
+        names = ("variance", "trial", "crps", "energy", "pit", "coverage", "residual", "samples")
+        parts: dict[str, list[Tensor]] = {name: [] for name in names}
         shown = _shown(self.groups, test.measured.shape[1])
-        for rows in torch.arange(len(test.measured)).split(max(1, HARDEST // (SAMPLES * encoder.voxels))):
+        for rows in torch.arange(len(test.measured)).split(max(1, AT_ONCE // (SAMPLES * encoder.voxels))):
             samples = encoder.sample(test.features[rows], SAMPLES)
             trials = torch.isin(test.row, rows).nonzero().flatten()
             of_trial, measured = samples[:, test.row[trials] - rows[0]], test.trials[trials]
@@ -278,6 +288,7 @@ class Scorer:
             parts["energy"].append(energy_score(of_trial, measured))
             parts["pit"].append(probability_integral_transform(of_trial, measured, self.generator())[:, shown])
             parts["coverage"].append(coverage(of_trial, measured, LEVELS) * len(trials))
+            parts["samples"].append(samples[..., shown])
             parts["residual"].append((samples[:4, :, shown] - samples[..., shown].mean(0)).flatten(0, 1))
         self._spread(row, torch.cat(parts["variance"]), torch.cat(parts["residual"]), shown)
         self._calibration(row, parts)
@@ -305,6 +316,9 @@ class Scorer:
         energy = torch.empty(trials)
         energy[torch.cat(parts["trial"])] = torch.cat(parts["energy"]) / test.trials.shape[1] ** 0.5
         row.put("energy", "all", test.trial_mean(energy))
+        row.voxels["by_samples"] = accuracy_by_samples(
+            torch.cat(parts["samples"], 1), test.measured[:, _shown(self.groups, test.measured.shape[1])], AVERAGED
+        )
         row.voxels["pit"] = rank_histogram(torch.cat(parts["pit"]), 20).mean(1)
         row.voxels["coverage"] = (torch.stack(parts["coverage"]).sum(0) / trials).mean(1)
 
@@ -314,18 +328,18 @@ def _reference(run: Run, encoder: Mapping[str, Any], training: Joined, study: St
     return fit(config, training, run.space.levels, study.cortex, None, machine)
 
 
-def _test_side(single: Joined, study: Study, draws: int, seed: int) -> Test:
+def _test_side(single: Joined, study: Study, draws: int, seed: int) -> HeldOut:
     trials, generator = single.trials, torch.Generator().manual_seed(seed)
     if trials.exposure is not None:  # volumes answer many pictures and each other: they are resampled in runs of 20 s or so
         rows, blocks = torch.arange(len(trials)), torch.arange(len(trials)) // 15
         weights = resampling_weights(len(trials), draws, generator, blocks)
-        return Test(single, trials.responses, single.features, rows, weights, torch.full((trials.voxels,), torch.nan))
+        return HeldOut(single, trials.responses, single.features, rows, weights, torch.full((trials.voxels,), torch.nan))
     average = average_repeats(trials)
     row = torch.searchsorted(average.stimuli, trials.stimuli)
     first = torch.full((len(average),), len(trials)).scatter_reduce(0, row, torch.arange(len(trials)), "amin")
     weights = resampling_weights(len(average), draws, generator)
     ceiling = _ceiling(study, trials.responses, row, repeat_counts(trials))
-    return Test(single, average.responses, single.features[first], row, weights, ceiling)
+    return HeldOut(single, average.responses, single.features[first], row, weights, ceiling)
 
 
 def _ceiling(study: Study, responses: Tensor, row: Tensor, counts: Tensor) -> Tensor:
@@ -340,7 +354,7 @@ def _ceiling(study: Study, responses: Tensor, row: Tensor, counts: Tensor) -> Te
     return torch.full((responses.shape[1],), torch.nan)
 
 
-def _groups(study: Study, test: Test, training_r: Tensor | None) -> Groups:
+def _groups(study: Study, test: HeldOut, training_r: Tensor | None) -> Groups:
     """All voxels, those with a signal, those that ridge predicts within the training pictures, and the areas."""
     groups = {"all": torch.ones(study.cortex.voxels, dtype=torch.bool)}
     if bool(test.ceiling.isfinite().any()):
@@ -350,7 +364,7 @@ def _groups(study: Study, test: Test, training_r: Tensor | None) -> Groups:
     return groups | dict(study.cortex.areas)
 
 
-def _subset(test: Test, most: int, seed: int) -> tuple[Tensor, Tensor]:
+def _subset(test: HeldOut, most: int, seed: int) -> tuple[Tensor, Tensor]:
     """At most so many pictures, chosen by the seed, and the first trial of each."""
     images = torch.randperm(len(test.measured), generator=torch.Generator().manual_seed(seed))[:most].sort().values
     return images, torch.stack([(test.row == image).nonzero()[0, 0] for image in images])
@@ -367,7 +381,7 @@ def _shown(groups: Groups, voxels: int) -> Tensor:
 
 
 @torch.no_grad()
-def _pictures(run: Run, study: Study, test: Test, row: Row) -> dict[str, Tensor]:
+def _pictures(run: Run, study: Study, test: HeldOut, row: Row) -> dict[str, Tensor]:
     """What the report draws."""
     arrays = {
         "stimuli": torch.unique(test.single.trials.stimuli),
@@ -375,6 +389,8 @@ def _pictures(run: Run, study: Study, test: Test, row: Row) -> dict[str, Tensor]
         "predicted": run.encoder.predict(test.features),
         "r": row.voxels["r"],
         "ceiling_r": test.ceiling.clamp(min=0).sqrt(),
+        "by_samples.counts": torch.tensor(AVERAGED),
+        "by_samples.r": row.voxels["by_samples"].median(1).values,
         "calibration.levels": torch.tensor(LEVELS),
         "calibration.coverage": row.voxels["coverage"],
         "calibration.pit": row.voxels["pit"],
@@ -386,7 +402,7 @@ def _pictures(run: Run, study: Study, test: Test, row: Row) -> dict[str, Tensor]
     return arrays | _patterns(run, study, test)
 
 
-def _patterns(run: Run, study: Study, test: Test) -> dict[str, Tensor]:
+def _patterns(run: Run, study: Study, test: HeldOut) -> dict[str, Tensor]:
     """Some pictures with their measured trials, as many samples, and the expectation."""
     images = torch.linspace(0, len(test.measured) - 1, SHOWN_PICTURES).long()
     repeats = int(torch.stack([(test.row == image).sum() for image in images]).min())
@@ -400,6 +416,21 @@ def _patterns(run: Run, study: Study, test: Test) -> dict[str, Tensor]:
         "patterns.sampled": run.encoder.sample(test.features[images], repeats).transpose(0, 1),
         "patterns.predicted": run.encoder.predict(test.features[images]),
     }
+
+
+def _join_folds(folds: Sequence[Fold]) -> None:
+    """Correlate the rows of all folds together, as one-run studies do; the groups must be the same in every fold."""
+    weights = torch.cat([fold.test.weights for fold in folds], 1)
+    measured = torch.cat([fold.test.measured for fold in folds])
+    for name in folds[0].rows:
+        predicted = [fold.rows[name].predicted for fold in folds if name in fold.rows]
+        if any(one is None for one in predicted) or len(predicted) < len(folds):
+            continue
+        r = weighted_correlation(torch.cat([one for one in predicted if one is not None]), measured, weights)
+        for group, mask in folds[0].groups.items():
+            if mask.any() and all(torch.equal(mask, fold.groups[group]) for fold in folds):
+                for fold in folds:
+                    fold.rows[name].put("r_joined", group, r[:, mask].median(1).values)
 
 
 def _check_folds(runs: Sequence[Run]) -> None:
@@ -462,7 +493,7 @@ def _notes(folds: Sequence[Fold]) -> list[str]:
     return notes
 
 
-def _warnings(study: Study, test: Test, run: Run) -> list[str]:
+def _warnings(study: Study, test: HeldOut, run: Run) -> list[str]:
     warnings = []
     if study.dropped:
         warnings.append(f"{study.dropped} voxels were constant or not finite and were left out.")

@@ -6,9 +6,12 @@ out=${1:?give a folder for the results}
 config=$(dirname "$0")/run.yaml
 
 for control in none on_off shuffled; do
-    for sweep in 0 1 2 3; do
-        cortexflow train --config "$config" -s data.held_out_sweep=$sweep -s data.control=$control --out "$out/$control-$sweep" --resume
+    for lead in 2.634 0; do
+        for sweep in 0 1 2 3; do
+            cortexflow train --config "$config" --out "$out/$control-lead$lead-$sweep" --resume \
+                -s data.held_out_sweep=$sweep -s data.control=$control -s data.lead=$lead
+        done
+        cortexflow evaluate "$out/$control-lead$lead"-[0-3] --out "$out/$control-lead$lead"
     done
-    cortexflow evaluate "$out/$control"-[0-3] --out "$out/$control"
 done
-cortexflow report "$out/none"
+cortexflow report "$out/none-lead2.634"
