@@ -230,7 +230,7 @@ def _draw_maps(cortex: Cortex, r: Tensor | None, ceiling: Tensor | None) -> Figu
     every = torch.cat([values[torch.isfinite(values)] for values in shown.values()]) if shown else torch.ones(1)
     top, grid = ceil_to(float(torch.quantile(every[:: max(1, len(every) // 100_000)], 0.99)), 0.05), flat_grid(cortex)
     height, width = grid.voxel.shape
-    figure = new_figure(4.2 * (len(shown) + 1), max(2.2, 3.6 * height / width) + 0.4)
+    figure = new_figure(4.2 * (len(shown) + 1), max(2.0, 3.35 * height / width) + 0.4)
     axes = figure.subplots(1, len(shown) + 1, squeeze=False)[0]
     for ax, (title, values) in zip(axes, shown.items(), strict=False):
         plot_flatmap(values, cortex, title=title, limit=top, grid=grid, ax=ax)
@@ -379,8 +379,9 @@ def _difference(metrics: Mapping[str, Any], one: Mapping[str, Any] | None) -> st
 def _figure(figure: Figure, alt: str, caption: str) -> str:
     data = base64.b64encode(svg(figure).encode()).decode()
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    wide = ' class="wide"' if width > 900 else ""  # a small screen scrolls it instead of shrinking it
     return (
-        f'<figure style="flex:0 1 {width}px"><img alt="{escape(alt)}" width="{width}" height="{height}" src="data:image/svg+xml;base64,{data}">'
+        f'<figure{wide} style="flex:0 1 {width}px"><img alt="{escape(alt)}" width="{width}" height="{height}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -414,7 +415,7 @@ def _unbroken(sentence: str) -> str:
 
 def _legend() -> str:
     return (
-        f"Arrows say which side is better. <sup>{AS_NULL}</sup> The interval reaches that of the best row that sees no image. "
+        f"Arrows say which side is better. <sup>{AS_NULL}</sup> Cannot be told apart from the best row that sees no image. "
         f"<sup>{BELOW_NULL}</sup> Worse than that row."
     )
 

@@ -86,7 +86,7 @@ def _maps(patterns: Patterns, cortex: Cortex) -> Figure:
     down = -max(height, first * width) * 1.12
     lefts = [width * (first + place * 1.06) for place in _stations(max(rows, key=len))]
     across, total = lefts[-1] + width, len(rows) * -down
-    figure = new_figure(12, 12 * total / across + 1.1)
+    figure = new_figure(12, 12 * total / across + 1.2)
     ax = figure.subplots()
     for row, columns in enumerate(rows):
         middle = (row + 0.5) * down
@@ -98,7 +98,7 @@ def _maps(patterns: Patterns, cortex: Cortex) -> Figure:
             _place(ax, grid.paint(_colours(values, norms[kind])), left, middle, width, upside="lower")
             if row == 0 or len(columns) < len(lefts):
                 ax.text(left + width / 2, middle - down * 0.47, title, fontsize=8.5, ha="center", va="bottom")
-    ax.set(xlim=(0, across), ylim=(len(rows) * down, 0), aspect="equal")
+    ax.set(xlim=(0, across), ylim=(len(rows) * down, 0), aspect="equal", anchor="N")
     ax.set_axis_off()
     _scales(ax, norms, patterns.units, inch=across / 12 / total)
     return figure

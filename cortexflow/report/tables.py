@@ -1,14 +1,16 @@
 """The scores as tables and as one sentence, for the terminal, for Markdown and for the page.
 
 Everything here reads the ``metrics.json`` of a run, and shows whatever metrics it declares. Nothing is put in bold: a cell says
-instead whether its interval reaches that of the best null, a prediction that looks at no image.
+instead whether it can be told apart from the best null, a prediction that looks at no image.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,7 +21,7 @@ HEADLINE, RELIABLE, ALL = "r", "reliable voxels", "all"
 NO_BREAK = "\u00a0"  # a space at which no line ends
 ARROWS = {"higher": "↑", "lower": "↓", "one": f"→{NO_BREAK}1"}
 AS_NULL, BELOW_NULL = "†", "‡"
-LEGEND = f"{AS_NULL} the interval reaches that of the best row that sees no image; {BELOW_NULL} worse than that row."
+LEGEND = f"{AS_NULL} cannot be told apart from the best row that sees no image; {BELOW_NULL} worse than that row."
 UNKNOWN = "–"
 
 Metrics = Mapping[str, Any]  # the content of metrics.json
@@ -130,7 +132,8 @@ def groups(metrics: Metrics) -> list[str]:
 def group_title(metrics: Metrics, group: str) -> str:
     """``Reliable voxels (420)``."""
     voxels = (metrics.get("groups") or {}).get(group)
-    name = "All voxels" if group == ALL else group[:1].upper() + group[1:]
+    # Areas keep the atlas's own spelling (hV4).
+    name = "All voxels" if group == ALL else group[:1].upper() + group[1:] if " " in group else group
     return f"{name} ({voxels:,})" if voxels is not None else name
 
 
@@ -183,15 +186,21 @@ def best(metrics: Metrics, group: str, metric: str, kind: str) -> Row | None:
 
 
 def mark(metrics: Metrics, row: Row, metric: str) -> str:
-    """``†`` if the interval of a model or reference reaches the best null's, ``‡`` if it is worse than that null, else nothing."""
+    """``†`` if a model or reference cannot be told apart from the best null, ``‡`` if it is worse, else nothing.
+
+    Told apart by the interval of their paired difference; where the file has none, by whether their intervals overlap.
+    """
     own, null = score(row, metric), best(metrics, row["group"], metric, "null")
     if own is None or null is None or row["kind"] not in ("model", "reference"):
         return ""
-    other = null["scores"][metric]
-    if _low(own) <= _high(other) and _low(other) <= _high(own):
-        return AS_NULL
-    better = metrics["metrics"][metric].get("better", "higher")
-    return "" if _merit(own["value"], better) > _merit(other["value"], better) else BELOW_NULL
+    other, better = null["scores"][metric], metrics["metrics"][metric].get("better", "higher")
+    paired = _difference(metrics, row, null["row"], metric)
+    if paired is not None and _has(paired, "low") and _has(paired, "high"):
+        apart = not paired["low"] <= 0 <= paired["high"]
+    else:
+        apart = _high(own) < _low(other) or _high(other) < _low(own)
+    worse = _merit(own["value"], better) < _merit(other["value"], better)
+    return AS_NULL if not apart else BELOW_NULL if worse else ""
 
 
 def outcome(metrics: Metrics, difference: Mapping[str, Any]) -> str:
@@ -228,20 +237,27 @@ def verdict(metrics: Metrics) -> str:
 
 
 def table_text(metrics: Metrics, group: str | None = None) -> Table:
-    """The scores for the terminal, one row per model, reference, null and ceiling.
+    """The scores for the terminal, which is narrow: one line per metric, one column per model, reference, null and ceiling.
 
     Arguments:
         metrics: The content of ``metrics.json``.
         group: Which voxels; by default the main table, see :func:`columns`.
+
+    Returns:
+        A table; intervals stand below the values of the model, and the page has those of the other rows.
     """
     about, body = columns(metrics, group), lines(metrics, group)
-    table = Table(title=escape(_title(metrics, group)), caption=_caption(metrics, about), title_justify="left", caption_justify="left")
-    table.add_column("")
-    for name in about:
-        table.add_column(escape(short(metrics, name)), justify="right")
-    for line, following in zip(body, [*body[1:], None], strict=True):
-        cells = [f"{one.value}{one.mark}\n{one.interval}".strip() for one in line.cells]
-        table.add_row(*map(escape, (line.name, *cells)), end_section=following is None or following.kind != line.kind)
+    title, caption = escape(_title(metrics, group)), escape(_caption(metrics, about))
+    style: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False}
+    table = Table("", title=title, caption=caption, **style)
+    cells = [[_two_lines(cell, line.kind == "model") for cell in line.cells] for line in body]
+    for line, column in zip(body, cells, strict=True):
+        # Left alone, rich shares out a narrow terminal without regard for words; it also breaks lines at spaces only.
+        name = re.sub(r"(?<=[-+])(?=\w{4})", "\n", line.name)
+        widest = max(map(len, [*name.split(), *"\n".join(column).split("\n")]))
+        table.add_column(escape(name), justify="right", overflow="fold", max_width=widest)
+    for place, metric in enumerate(about):
+        table.add_row(short(metrics, metric), *(escape(column[place]) for column in cells))
     return table
 
 
@@ -251,6 +267,10 @@ def table_markdown(metrics: Metrics, group: str | None = None) -> str:
     body = [_bar([line.name, *map(str, line.cells)]) for line in lines(metrics, group)]
     head = [_bar(["", *(short(metrics, name) for name in about)]), "|---|" + "---:|" * len(about)]
     return f"{_title(metrics, group)}\n\n" + "\n".join([*head, *body]) + f"\n\n{_caption(metrics, about)}\n"
+
+
+def _two_lines(cell: Cell, whole: bool) -> str:
+    return f"{cell.value}{cell.mark}\n{cell.interval if whole else ''}".strip()
 
 
 def _where(group: str, voxels: int | None) -> str:
@@ -281,13 +301,20 @@ def _against_null(metrics: Metrics, model: Row, metric: str) -> list[str]:
 
 
 def _against_references(metrics: Metrics, model: Row, metric: str) -> list[str]:
-    references = {row["row"] for row in rows_of(metrics, model["group"]) if row["kind"] == "reference"}
-    here = [one for one in metrics.get("differences") or [] if (one["metric"], one["group"], one["of"]) == (metric, model["group"], model["row"])]
+    references = [row["row"] for row in rows_of(metrics, model["group"]) if row["kind"] == "reference"]
+    found = [_difference(metrics, model, reference, metric) for reference in references]
     return [
         f"against {one['against']} {_shown(one, digits_of(metrics, metric), sign=True)}: {outcome(metrics, one)}"
-        for one in here
-        if one["against"] in references and _has(one, "value")
+        for one in found
+        if one is not None and _has(one, "value")
     ]
+
+
+def _difference(metrics: Metrics, row: Row, against: str, metric: str) -> Mapping[str, Any] | None:
+    """The paired difference of a row from another, where the file has it."""
+    wanted = (row["row"], against, row["group"], metric)
+    found = (one for one in metrics.get("differences") or [] if (one["of"], one["against"], one["group"], one["metric"]) == wanted)
+    return next(found, None)
 
 
 def _title(metrics: Metrics, group: str | None) -> str:
