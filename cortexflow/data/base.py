@@ -63,7 +63,7 @@ class Trials:
     stimuli: Int[Tensor, " trials"]
     sessions: Int[Tensor, " trials"]
     repeats: Int[Tensor, " trials"]
-    responses: Float[Tensor, "trials voxels"]
+    responses: Float[Tensor, "rows voxels"]  # as many rows as trials: checked below, with a message
     units: str
     groups: Int[Tensor, " trials"] = field(default=None)  # type: ignore[assignment]
     exposure: Exposure | None = None
@@ -76,9 +76,7 @@ class Trials:
             rows["exposure"] = self.exposure.weights.shape[0]
         for name, count in rows.items():
             if count != len(self.responses):
-                raise CortexflowError(
-                    f"{self.subject}: responses have {len(self.responses)} rows and {name} {count}; give one row per trial in both"
-                )
+                raise CortexflowError(f"{self.subject}: responses have {len(self.responses)} rows and {name} {count}; give one row per trial in both")
 
     def __len__(self) -> int:
         return len(self.stimuli)

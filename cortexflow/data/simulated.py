@@ -17,11 +17,11 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Cortex, Dataset, Trials
-from cortexflow.data.noise_families import Order, covariance, draw
-from cortexflow.data.pictures import Scene, render, scene
-from cortexflow.data.planted import Planted, plant
-from cortexflow.data.sheet import AREAS
-from cortexflow.data.streams import stream
+from cortexflow.data.simulation.noise_families import Order, covariance, draw
+from cortexflow.data.simulation.pictures import Scene, render, scene
+from cortexflow.data.simulation.planted import Planted, plant
+from cortexflow.data.simulation.sheet import AREAS
+from cortexflow.data.simulation.streams import stream
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import fingerprint, load_tensors
 

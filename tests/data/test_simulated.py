@@ -11,9 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from cortexflow import catalog
-from cortexflow.data.drives import KINDS, Tuning, drives
-from cortexflow.data.pictures import CATEGORIES, render, scene
 from cortexflow.data.simulated import Simulated
+from cortexflow.data.simulation.drives import KINDS, Tuning, drives
+from cortexflow.data.simulation.pictures import CATEGORIES, render, scene
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import save_tensors
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Complex, Float, UInt8
 
-from cortexflow.data.streams import stream
+from cortexflow.data.simulation.streams import stream
 
 MAIN, DARK, LIGHT, ACCENT = range(4)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from cortexflow.data.drives import standardized
-from cortexflow.data.sheet import Sheet, smooth
+from cortexflow.data.simulation.drives import standardized
+from cortexflow.data.simulation.sheet import Sheet, smooth
 
 GLOBAL, SPATIAL = 3, 14  # additive factors: shared by all areas, and per area
 PASSED_ON = 0.6  # correlation of an area's spatial factors with those of the area before

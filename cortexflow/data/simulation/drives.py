@@ -16,8 +16,8 @@ import scipy.fft
 import scipy.ndimage
 from jaxtyping import Complex, Float, Int, UInt8
 
-from cortexflow.data.pictures import CATEGORIES, Scene
-from cortexflow.data.sheet import Sheet, smooth
+from cortexflow.data.simulation.pictures import CATEGORIES, Scene
+from cortexflow.data.simulation.sheet import Sheet, smooth
 
 CYCLES = (3.0, 6.0, 11.0, 20.0)  # per picture width
 BATCH = 64  # pictures at once; fixed, since it may touch the last bits

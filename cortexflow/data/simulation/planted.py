@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from cortexflow.data.drives import drives, standardized, tune
-from cortexflow.data.noise_families import Ground, amplitude, drift_patterns, factors, modulators
-from cortexflow.data.pictures import Scene
-from cortexflow.data.sheet import AREAS, Sheet, receptive_fields, sheet, smooth
-from cortexflow.data.streams import stream
+from cortexflow.data.simulation.drives import drives, standardized, tune
+from cortexflow.data.simulation.noise_families import Ground, amplitude, drift_patterns, factors, modulators
+from cortexflow.data.simulation.pictures import Scene
+from cortexflow.data.simulation.sheet import AREAS, Sheet, receptive_fields, sheet, smooth
+from cortexflow.data.simulation.streams import stream
 
 PRIVATE, RANK = 0.15, 4  # share of the seen signal that is the subject's own, and the rank of it
 LATENTS = 6  # rank of what no picture shows

@@ -1,0 +1,1 @@
+"""The parts of the simulated cortex: pictures, cortical sheet, drives, noise."""
