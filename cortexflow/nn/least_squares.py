@@ -345,8 +345,8 @@ class _Fold:
 
     def filters(self, penalties: Tensor) -> Tensor:
         """Share of each direction that a penalty leaves, directions × penalties."""
-        values, (different, which) = self.values[:, None], penalties.to(self.values).unique(return_inverse=True)
-        return (values / (values + different)).to(self.basis.dtype)[:, which]
+        values = self.values.float()[:, None]
+        return values / (values + penalties.to(values))
 
     def pair(self, penalties: Tensor) -> None:
         """Prepare the cheap errors, where they are cheaper and exact enough."""
@@ -405,13 +405,15 @@ class _Factorised:
     def project(self, targets: Tensor) -> _Part:
         """Read a block of targets and take it to the directions of every fold."""
         targets = _single(targets.to(self.features.device))
-        mean = targets.mean(0, dtype=torch.float64)
-        if not torch.isfinite(mean).all():
-            raise CortexflowError(f"{int((~torch.isfinite(mean)).sum())} targets hold NaN or infinite values; remove those columns or trials")
-        centred = (targets - mean.to(targets)).float()[self.order]
-        means = [(centred.sum(0) - centred[fold.held].sum(0)) / (len(centred) - len(fold.test)) for fold in self.folds]
+        mean = targets.mean(0)
+        centred = (targets - mean).float()[self.order]
+        left = centred.sum(0)  # what rounding left of the mean
+        exact = mean.double() + left.double() / len(centred)
+        if not torch.isfinite(exact).all():
+            raise CortexflowError(f"{int((~torch.isfinite(exact)).sum())} targets hold NaN or infinite values; remove those columns or trials")
+        means = [(left - centred[fold.held].sum(0)) / (len(centred) - len(fold.test)) for fold in self.folds]
         seen = self._seen_primal(centred, means) if self.primal else [self._seen_dual(centred, fold) for fold in self.folds]
-        return _Part(mean, centred, seen, means)
+        return _Part(exact, centred, seen, means)
 
     def _seen_primal(self, targets: Tensor, means: list[Tensor]) -> list[Tensor]:
         crossed = [self.features[fold.held].T @ targets[fold.held] for fold in self.folds[:-1]]
@@ -440,20 +442,15 @@ class _Factorised:
         errors = [fold.errors(seen, part.targets[fold.held] - mean, penalties, cheap) for fold, seen, mean in folds]
         return torch.stack(errors).mean(0)
 
-    def evaluate(self, part: _Part, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Correlation and prediction on held-out trials (rows in their first order) at one penalty per target."""
-        predicted = torch.empty_like(part.targets)
-        scores = torch.zeros_like(part.targets[0])
+    def held_out(self, part: _Part, chosen: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of each fold and their predictions, without the mean of all trials, at one penalty per target."""
         for fold, seen, mean in zip(self.folds[:-1], part.seen, part.train_means, strict=False):
-            guess = fold.test @ (fold.filters(chosen) * seen)
-            scores += _correlation(guess, part.targets[fold.held]) / (len(self.folds) - 1)
-            predicted[self.order[fold.held]] = guess + mean + part.mean.float()
-        return scores, predicted
+            yield fold.held, torch.addmm(mean, fold.test, fold.filters(chosen).mul_(seen))
 
     def solve(self, part: _Part, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Weights and intercept from all trials at one penalty per target."""
         fold = self.folds[-1]
-        kept = fold.filters(chosen) * part.seen[-1]
+        kept = fold.filters(chosen).mul_(part.seen[-1])
         weights = fold.basis @ kept if self.primal else self.features.T @ (fold.basis @ (kept / fold.values.float()[:, None]))
         return weights, part.mean - self.mean @ weights.double()
 
@@ -479,9 +476,11 @@ class _Answer:
         self.penalties[columns] = chosen.float()
         self.weights[:, columns], intercept = data.solve(part, chosen)
         self.intercept[columns] = intercept.float()
-        self.scores[columns], predicted = data.evaluate(part, chosen)
+        rows, predicted = zip(*data.held_out(part, chosen), strict=True)
+        scores = [_correlation(guess, part.targets[held]) for held, guess in zip(rows, predicted, strict=True)]
+        self.scores[columns] = torch.stack(scores).mean(0)
         if self.held_out is not None:
-            self.held_out[:, columns] = predicted
+            self.held_out[:, columns] = torch.cat(predicted)[data.order.argsort()] + part.mean.float()
 
     def fit(self) -> RidgeFit:
         return RidgeFit(self.weights, self.intercept, self.penalties, self.scores, self.held_out)
