@@ -19,13 +19,14 @@ from cortexflow.experiments.base import Estimate, Question, estimate
 from cortexflow.metrics.intervals import resampling_weights, weighted_correlation
 from cortexflow.metrics.nulls import derangement
 from cortexflow.metrics.variability import repeat_variance
-from cortexflow.metrics.voxelwise import bits_per_voxel
+from cortexflow.metrics.voxelwise import bits_per_voxel, median_over_voxels
 from cortexflow.progress import track
 from cortexflow.storage import load_tensors, save_tensors
 from cortexflow.training import Joined, Machine, RunConfig, fit, fit_space, join, open_study, tabulate
 
 NOISES = ("diagonal", "factors", "factors+radius")
 HARMLESS = 0.01
+SHUFFLES = 10
 RATIO = (0.9, 1.15)
 
 
@@ -136,6 +137,9 @@ def _accuracy(ridge: Encoder, null: Encoder, test: Joined, draws: int, seed: int
     first = torch.stack([(test.trials.stimuli == stimulus).nonzero()[0, 0] for stimulus in average.stimuli])
     features, generator = test.features[first], torch.Generator().manual_seed(seed)
     weights = resampling_weights(len(average), draws, generator)
-    shuffled = features[derangement(len(features), generator)]
-    cases = {"r, ridge": ridge.predict(features), "r, shuffled images": ridge.predict(shuffled), "r, training-mean pattern": null.predict(features)}
-    return {name: weighted_correlation(predicted, average.responses, weights).median(1).values for name, predicted in cases.items()}
+    cases = {"r, ridge": ridge.predict(features), "r, training-mean pattern": null.predict(features)}
+    shuffles = [ridge.predict(features[derangement(len(features), generator)]) for _ in range(SHUFFLES)]
+    chance = [median_over_voxels(weighted_correlation(predicted, average.responses, weights)) for predicted in shuffles]
+    return {"r, shuffled images": torch.stack(chance).mean(0)} | {
+        name: median_over_voxels(weighted_correlation(predicted, average.responses, weights)) for name, predicted in cases.items()
+    }

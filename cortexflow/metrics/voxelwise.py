@@ -141,3 +141,13 @@ def bits_per_voxel(log_prob_nats: Float[Tensor, " trials"], voxels: int) -> Floa
     if voxels < 1:
         raise CortexflowError(f"a response has at least 1 voxel, {voxels} came; pass responses.shape[1]")
     return -log_prob_nats / (voxels * math.log(2))
+
+
+def median_over_voxels(values: Float[Tensor, "*rows voxels"]) -> Float[Tensor, "*rows"]:
+    """The median of each row, voxels without a value (NaN) left out; of an even number, the mean of the middle two.
+
+    Example:
+        >>> median_over_voxels(torch.tensor([[4.0, 1.0, float("nan"), 2.0, 3.0]]))
+        tensor([2.5000])
+    """
+    return (values.nanmedian(-1).values - (-values).nanmedian(-1).values) / 2  # torch gives the lower of the middle two

@@ -23,7 +23,7 @@ from cortexflow.metrics.intervals import percentile_interval, resampling_weights
 from cortexflow.metrics.noise_ceiling import ncsnr, noise_ceiling
 from cortexflow.metrics.nulls import derangement, repeat_against_others
 from cortexflow.metrics.variability import covariance_agreement, repeat_variance, within_stimulus_residuals
-from cortexflow.metrics.voxelwise import bits_per_voxel
+from cortexflow.metrics.voxelwise import bits_per_voxel, median_over_voxels
 from cortexflow.progress import track
 from cortexflow.storage import save_json, save_tensors
 from cortexflow.training import Joined, Machine, Run, RunConfig, Study, fit, join, open_study, tabulate
@@ -236,7 +236,7 @@ class Scorer:
         row = Row("ceiling")
         for group, mask in self.groups.items():
             if mask.any():
-                row.put("r", group, self.test.ceiling[mask].clamp(min=0).sqrt().nanmedian()[None])
+                row.put("r", group, median_over_voxels(self.test.ceiling[None, mask].clamp(min=0).sqrt()))
                 row.put("share", group, torch.ones(1))
         return row
 
@@ -247,8 +247,8 @@ class Scorer:
         error = self.test.image_mean((predicted - measured).square())
         for group, mask in self.groups.items():
             if mask.any():
-                row.put("r", group, r[:, mask].median(1).values)
-                row.put("share", group, share[:, mask].nanmedian(1).values)
+                row.put("r", group, median_over_voxels(r[:, mask]))
+                row.put("share", group, median_over_voxels(share[:, mask]))
                 row.put("mse", group, error[:, mask].mean(1))
 
     def _identification(self, row: Row, predicted: Tensor) -> None:
@@ -301,7 +301,7 @@ class Scorer:
         ratio = test.image_mean(variance) / repeat_variance(test.trials, test.stimuli)
         for group, mask in self.groups.items():
             if mask.any():
-                row.put("variance_ratio", group, ratio[:, mask].nanmedian(1).values)
+                row.put("variance_ratio", group, median_over_voxels(ratio[:, mask]))
         measured = within_stimulus_residuals(test.trials, test.stimuli)[:, shown]
         if bool((residuals.std(0) > 0).all()):
             row.put("covariance_r", "all", covariance_agreement(residuals, measured, self.generator())[None])
@@ -390,7 +390,7 @@ def _pictures(run: Run, study: Study, test: HeldOut, row: Row) -> dict[str, Tens
         "r": row.voxels["r"],
         "ceiling_r": test.ceiling.clamp(min=0).sqrt(),
         "by_samples.counts": torch.tensor(AVERAGED),
-        "by_samples.r": row.voxels["by_samples"].median(1).values,
+        "by_samples.r": median_over_voxels(row.voxels["by_samples"]),
         "calibration.levels": torch.tensor(LEVELS),
         "calibration.coverage": row.voxels["coverage"],
         "calibration.pit": row.voxels["pit"],
@@ -430,7 +430,7 @@ def _join_folds(folds: Sequence[Fold]) -> None:
         for group, mask in folds[0].groups.items():
             if mask.any() and all(torch.equal(mask, fold.groups[group]) for fold in folds):
                 for fold in folds:
-                    fold.rows[name].put("r_joined", group, r[:, mask].median(1).values)
+                    fold.rows[name].put("r_joined", group, median_over_voxels(r[:, mask]))
 
 
 def _check_folds(runs: Sequence[Run]) -> None:

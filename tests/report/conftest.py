@@ -18,6 +18,12 @@ def cortex():
     return make_cortex()
 
 
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory, cortex):
+    """A run folder that no test may change."""
+    return make_run(tmp_path_factory.mktemp("whole") / "run", cortex)
+
+
 @pytest.fixture
 def metrics():
     return make_metrics()

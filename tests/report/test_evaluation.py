@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import scipy.stats
+
+from cortexflow.data.standardize import average_repeats
+from cortexflow.errors import CortexflowError
+from cortexflow.metrics.noise_ceiling import ncsnr, noise_ceiling
+from cortexflow.report.evaluation import METRICS, evaluate
+from cortexflow.report.page import write_page
+from cortexflow.report.tables import table_text
+from cortexflow.storage import load_json, load_tensors
+from cortexflow.training import Machine, Run, RunConfig, open_study, train
+
+DATA = {"name": "simulated", "images": 260, "held_out": 60, "voxels": 60, "image_size": 32, "setting": "rich"}
+TITLE = "ridge (factors)"
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    return Machine(cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def run(machine, tmp_path_factory):
+    tree = {"data": DATA, "features": ["gabor"], "components": 30, "encoder": {"name": "ridge", "noise": "factors", "factors": 3}}
+    return train(RunConfig.of(tree), tmp_path_factory.mktemp("runs") / "ridge", machine)
+
+
+@pytest.fixture(scope="module")
+def metrics(run, machine):
+    return evaluate([run], machine, run.folder, draws=200)
+
+
+def line(metrics, row, group="all"):
+    return next(one["scores"] for one in metrics["rows"] if one["row"] == row and one["group"] == group)
+
+
+def test_the_headline_is_r_per_voxel_across_images_by_hand(run, metrics, machine):
+    study = open_study(run.config, machine)
+    average = average_repeats(study.test)
+    predicted = run.encoder.predict(run.space.of_images(study.dataset.images(average.stimuli)))
+    pairs = zip(predicted.T.numpy(), average.responses.T.numpy(), strict=True)
+    by_hand = np.median([scipy.stats.pearsonr(a, b).statistic for a, b in pairs])
+    score = line(metrics, TITLE)["r"]
+    assert score["value"] == pytest.approx(by_hand, abs=2e-4)
+    assert score["low"] < score["value"] < score["high"]
+
+
+def test_bits_are_of_single_trials(run, metrics, machine):
+    test = open_study(run.config, machine).test
+    features = run.space.of_images(open_study(run.config, machine).dataset.images(test.stimuli))
+    by_hand = float(-run.encoder.log_prob(features, test.responses).mean() / 60 / np.log(2))
+    assert line(metrics, TITLE)["bits"]["value"] == pytest.approx(by_hand, abs=1e-4)
+
+
+def test_the_ceiling_comes_from_training_repeats(run, metrics, machine):
+    study = open_study(run.config, machine)
+    ceiling = noise_ceiling(ncsnr(study.training.responses, study.training.stimuli), 3).sqrt()
+    assert line(metrics, "noise ceiling")["r"]["value"] == pytest.approx(float(ceiling.nanmedian()), abs=1e-4)
+    assert line(metrics, TITLE)["r"]["value"] < float(ceiling.median())
+
+
+def test_every_table_carries_nulls_ridge_a_real_repeat_and_the_ceiling(metrics):
+    kinds = {row["row"]: row["kind"] for row in metrics["rows"]}
+    assert kinds == {
+        TITLE: "model",
+        "ridge (factors+radius)": "reference",
+        "training-mean pattern": "null",
+        "zero": "null",
+        "shuffled images": "null",
+        "a real repeat": "reference",
+        "noise ceiling": "ceiling",
+    }
+
+
+def test_nulls_score_as_nulls(metrics):
+    for null in ("training-mean pattern", "zero"):
+        scores = line(metrics, null)
+        assert scores["r"]["value"] == 0 and scores["two_way"]["value"] == pytest.approx(0.5) and scores["top_one"]["value"] == pytest.approx(1 / 60)
+    assert abs(line(metrics, "shuffled images")["r"]["value"]) < 0.08
+    assert abs(line(metrics, "shuffled images")["two_way"]["value"] - 0.5) < 0.08
+    assert line(metrics, "shuffled images")["bits"]["value"] > line(metrics, TITLE)["bits"]["value"]
+
+
+def test_the_model_beats_its_nulls_and_samples_vary_as_repeats_do(metrics):
+    scores = line(metrics, TITLE)
+    assert scores["r"]["low"] > 0.1 and scores["two_way"]["low"] > 0.6
+    assert 0.85 < scores["variance_ratio"]["value"] < 1.4
+    assert scores["top_one_likelihood"]["value"] > scores["top_one"]["value"]
+
+
+def test_differences_are_paired(metrics):
+    """The same mean with another noise: r differs by exactly nothing, bits differ."""
+    found = {one["metric"]: one for one in metrics["differences"] if one["against"] == "ridge (factors+radius)" and one["group"] == "all"}
+    assert found["r"]["value"] == found["r"]["low"] == found["r"]["high"] == 0
+    assert found["bits"]["low"] > 0  # in `rich` the radius saves bits
+
+
+def test_groups_hold_the_areas_and_every_metric_is_declared(metrics):
+    assert {"all", "reliable voxels", "V1", "V2", "hV4", "IT"} <= set(metrics["groups"])
+    used = {name for row in metrics["rows"] for name, score in row["scores"].items() if score}
+    assert used == set(metrics["metrics"]) <= set(METRICS)
+
+
+def test_pictures_of_the_report_are_there(run, metrics):
+    arrays, _ = load_tensors(run.folder / "evaluation.safetensors")
+    assert arrays["patterns.measured"].shape == arrays["patterns.sampled"].shape == (4, 3, 60)
+    assert arrays["measured"].shape == arrays["predicted"].shape == (60, 60)
+    assert float(arrays["calibration.pit"].sum()) == pytest.approx(1, abs=0.02) or float(arrays["calibration.pit"].sum()) > 1
+    page = write_page(run.folder).read_text()
+    assert all(row["row"] in page for row in metrics["rows"])
+    assert table_text(metrics).row_count >= 6
+
+
+def test_accuracy_grows_with_the_number_of_samples_averaged(run, metrics):
+    arrays, _ = load_tensors(run.folder / "evaluation.safetensors")
+    by_samples = arrays["by_samples.r"]
+    assert by_samples[0] < by_samples[-1] < line(metrics, TITLE)["r"]["value"] + 0.05
+
+
+def test_the_same_run_evaluates_to_the_same_numbers(run, metrics, machine, tmp_path):
+    assert evaluate([run], machine, tmp_path, draws=200) == metrics
+    assert load_json(tmp_path / "metrics.json") == load_json(run.folder / "metrics.json")
+
+
+def test_folds_are_averaged(run, metrics, machine, tmp_path):
+    twice = evaluate([run, run], machine, tmp_path, draws=50)
+    assert twice["counts"]["folds"] == 2
+    assert line(twice, TITLE)["r"]["value"] == pytest.approx(line(metrics, TITLE)["r"]["value"], abs=1e-6)
+    assert line(twice, TITLE)["r_joined"]["value"] == pytest.approx(line(metrics, TITLE)["r"]["value"], abs=1e-4)
+
+
+def test_runs_of_different_models_are_not_folds(run, machine, tmp_path):
+    other = Run(run.folder, run.config.model_copy(update={"subject": "subj02"}))
+    with pytest.raises(CortexflowError, match="another model, subject or study"):
+        evaluate([run, other], machine, tmp_path)
+
+
+def test_data_that_changed_since_training_are_refused(run, machine, tmp_path):
+    data = {**run.config.data, "voxels": 72}
+    with pytest.raises(CortexflowError, match="trained on 60 voxels, the data now have 72"):
+        evaluate([Run(run.folder, run.config.model_copy(update={"data": data}))], machine, tmp_path)

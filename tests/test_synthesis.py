@@ -1,0 +1,108 @@
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cortexflow.errors import CortexflowError
+from cortexflow.storage import load_json
+from cortexflow.synthesis import list_pictures, read_picture, synthesize
+from cortexflow.training import Machine, RunConfig, train
+
+DATA = {"name": "simulated", "images": 220, "held_out": 40, "voxels": 40, "image_size": 32}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    tree = {"data": DATA, "features": ["pixels"], "components": 20, "encoder": {"name": "ridge", "factors": 2}}
+    return train(RunConfig.of(tree), tmp_path_factory.mktemp("runs") / "ridge", Machine())
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(70):
+        Image.fromarray(noise.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / f"{number:03d}.png")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_mean_and_samples_of_every_picture(run, pictures, tmp_path, suffix):
+    out = synthesize(run, pictures, tmp_path / f"out{suffix}", samples=3)
+    with np.load(out) if suffix == ".npz" else h5py.File(out) as file:
+        mean, samples, voxels = (np.asarray(file[name]) for name in ("mean", "samples", "voxels"))
+    assert mean.shape == (70, 40) and samples.shape == (3, 70, 40) and voxels.tolist() == list(range(40))
+    images = torch.stack([read_picture(path, (32, 32)) for path in list_pictures(pictures)])
+    with torch.no_grad():
+        expected = run.encoder.predict(run.space.of_images(images)).numpy()
+    np.testing.assert_allclose(mean, expected, atol=1e-5)
+    assert np.ptp(samples, axis=0).min() > 0
+    assert abs((samples.mean(0) - mean).mean()) < 0.2
+
+
+def test_both_formats_and_every_batch_give_the_same_draws(run, pictures, tmp_path, monkeypatch):
+    one = np.load(synthesize(run, pictures, tmp_path / "a.npz", samples=2))["samples"]
+    monkeypatch.setattr("cortexflow.synthesis.BATCH", 7)
+    with h5py.File(synthesize(run, pictures, tmp_path / "b.h5", samples=2)) as file:
+        np.testing.assert_allclose(one, file["samples"][()], atol=1e-5)
+
+
+def test_a_pictures_draws_do_not_depend_on_its_neighbours(run, pictures, tmp_path):
+    before = np.load(synthesize(run, pictures, tmp_path / "a.npz"))["samples"][:, 69]
+    (pictures / "000.png").unlink()
+    after = np.load(synthesize(run, pictures, tmp_path / "b.npz"))["samples"][:, 68]
+    np.testing.assert_allclose(before, after, atol=1e-5)
+    other = np.load(synthesize(run, pictures, tmp_path / "c.npz", seed=1))["samples"][:, 68]
+    assert np.abs(other - after).max() > 0.1
+
+
+def test_areas_and_manifest(run, pictures, tmp_path):
+    out = synthesize(run, pictures, tmp_path / "out.npz", areas="V1,IT")
+    voxels = (run.encoder.cortex.areas["V1"] | run.encoder.cortex.areas["IT"]).nonzero().flatten()
+    assert np.load(out)["voxels"].tolist() == voxels.tolist()
+    manifest = load_json(str(out) + ".manifest.json")
+    assert [one["file"] for one in manifest["pictures"]][:2] == ["000.png", "001.png"]
+    assert manifest["voxels"] == len(voxels) and manifest["subject"] == "subj01" and "z-scored" in manifest["units"]
+
+
+def test_pictures_of_any_mode_and_shape_are_read_as_a_person_sees_them(tmp_path):
+    colour = Image.new("RGB", (64, 32), (200, 30, 10))
+    for name, image in {
+        "grey.png": colour.convert("L"),
+        "palette.png": colour.convert("P"),
+        "jpeg.jpg": colour,
+        "wide.webp": colour,
+    }.items():
+        image.save(tmp_path / name)
+        assert read_picture(tmp_path / name, (16, 16)).shape == (3, 16, 16)
+    see_through = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    see_through.save(tmp_path / "alpha.png")
+    assert (read_picture(tmp_path / "alpha.png", (8, 8)) == 128).all()
+    half = Image.new("RGB", (40, 20), (0, 0, 0))
+    half.paste((255, 255, 255), (10, 0, 30, 20))
+    half.save(tmp_path / "crop.png")
+    assert (read_picture(tmp_path / "crop.png", (20, 20)) == 255).all()  # the middle is kept, nothing is squeezed
+
+
+def test_bad_input_is_one_clear_line(run, pictures, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder, message in {tmp_path / "absent": "is not a folder", tmp_path / "empty": "holds no pictures"}.items():
+        with pytest.raises(CortexflowError, match=message):
+            synthesize(run, folder, tmp_path / "out.npz")
+    with pytest.raises(CortexflowError, match=r"no known type; end it in \.npz"):
+        synthesize(run, pictures, tmp_path / "out.mat")
+    with pytest.raises(CortexflowError, match="at least 1"):
+        synthesize(run, pictures, tmp_path / "out.npz", samples=0)
+    with pytest.raises(CortexflowError, match="has no area 'FFA'; choose from V1"):
+        synthesize(run, pictures, tmp_path / "out.npz", areas="FFA")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_a_broken_picture_leaves_nothing_half_written(run, pictures, tmp_path, suffix):
+    whole = (pictures / "050.png").read_bytes()
+    (pictures / "050.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CortexflowError, match=r"050\.png is not a readable picture"):
+        synthesize(run, pictures, tmp_path / f"out{suffix}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
