@@ -71,7 +71,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return inner
 
 
-def new_figure(width: float, height: float, **spacing: Any) -> Figure:
+def new_figure(width: float | int, height: float | int, **spacing: Any) -> Figure:
     """An empty figure that belongs to nobody, sizes in inches; ``spacing`` as for matplotlib's constrained layout."""
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(**spacing), facecolor="white")
 
@@ -84,16 +84,14 @@ def add_bar(figure: Figure, colours: ScalarMappable, axes: Axes | Sequence[Axes]
     bar.set_label(label)
 
 
-def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
+def axes_of(ax: Axes | None, width: float | int, height: float | int) -> Axes:
     """The axes that were given, or those of a new figure."""
     return ax if ax is not None else new_figure(width, height).subplots()
 
 
 def figure_of(ax: Axes) -> Figure:
     """The outermost figure of some axes."""
-    figure = ax.get_figure(root=True) if hasattr(ax.figure, "figure") else ax.figure
-    assert isinstance(figure, Figure)
-    return figure
+    return ax.figure if isinstance(ax.figure, Figure) else ax.figure.figure
 
 
 def area_colours(names: Mapping[str, object]) -> dict[str, str]:

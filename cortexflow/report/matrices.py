@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +19,7 @@ _COUNTS = LinearSegmentedColormap.from_list("counts", ["#b7d3ea", "#2b7bba", "#0
 @styled
 def plot_covariance(
     measured: Float[Tensor, "voxels voxels"],
-    synthetic: Float[Tensor, "voxels voxels"],
+    synthetic: Float[Tensor, "others others"],
     place: Int[Tensor, " voxels"] | None = None,
     names: Sequence[str] = (),
 ) -> Figure:
@@ -75,9 +74,7 @@ def plot_rdm(
     ax = axes_of(ax, 4.6, 4.0)
     shown = rdm.double().numpy().copy()
     np.fill_diagonal(shown, np.nan)
-    cmap = matplotlib.colormaps[SEQUENTIAL].copy()
-    cmap.set_bad(alpha=0)
-    image = ax.imshow(shown, cmap=cmap, interpolation="nearest")
+    image = ax.imshow(np.ma.masked_invalid(shown), cmap=SEQUENTIAL, interpolation="nearest")
     named = list(labels) if len(labels) == len(shown) <= 40 else []
     ax.set_xticks(range(len(named)), named, rotation=90)
     ax.set_yticks(range(len(named)), named)

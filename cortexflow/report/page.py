@@ -52,7 +52,7 @@ KINDS = {"model": "", "reference": "reference", "null": "sees no image", "ceilin
 
 
 @dataclass
-class Run:
+class Evaluated:
     """All that a run folder holds for its report.
 
     Arguments:
@@ -74,12 +74,11 @@ class Run:
     absent: list[str] = field(default_factory=list)
 
     def has(self, *names: str) -> bool:
-        """Whether all of these tensors are here; if not, the page will say so."""
-        missing = [name for name in names if name not in self.tensors]
-        return not missing
+        """Whether all of these tensors are here."""
+        return all(name in self.tensors for name in names)
 
     @classmethod
-    def read(cls, folder: Path, cortex: Cortex | None = None) -> "Run":
+    def read(cls, folder: Path, cortex: Cortex | None = None) -> "Evaluated":
         """Read a run folder.
 
         Raises:
@@ -114,13 +113,13 @@ def write_page(folder: Path | str, cortex: Cortex | None = None) -> Path:
         DamagedFileError: A file of the run is damaged.
     """
     folder = Path(folder)
-    page = render(Run.read(folder, cortex))
+    page = render(Evaluated.read(folder, cortex))
     with replacing(folder / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     return folder / "report.html"
 
 
-def render(run: Run) -> str:
+def render(run: Evaluated) -> str:
     """The page as text."""
     parts = {
         "scores": ("Scores", _scores(run)),
@@ -147,7 +146,7 @@ def render(run: Run) -> str:
     )
 
 
-def _head(run: Run) -> str:
+def _head(run: Evaluated) -> str:
     metrics = run.metrics
     kicker = " · ".join(str(metrics[name]) for name in ("study", "subject", "model") if metrics.get(name))
     facts = {**(metrics.get("counts") or {}), "responses": metrics.get("units")}
@@ -159,7 +158,7 @@ def _head(run: Run) -> str:
     )
 
 
-def _scores(run: Run) -> str:
+def _scores(run: Evaluated) -> str:
     metrics, (_, group) = run.metrics, headline(run.metrics)
     notes = "".join(f"<li>{escape(str(note))}</li>" for note in [*(metrics.get("notes") or []), *_interval_note(metrics)])
     return f"<p>{escape(group_title(metrics, group))}. {_legend()}</p>{_table(metrics)}" + (
@@ -167,7 +166,7 @@ def _scores(run: Run) -> str:
     )
 
 
-def _areas(run: Run) -> str:
+def _areas(run: Evaluated) -> str:
     metrics = run.metrics
     parts = []
     if by_group(metrics):
@@ -183,7 +182,7 @@ def _areas(run: Run) -> str:
     return "".join(parts)
 
 
-def _voxels(run: Run) -> str:
+def _voxels(run: Evaluated) -> str:
     if not run.has("r"):
         return ""
     r, figures = run.tensors["r"], []
@@ -206,7 +205,7 @@ def _voxels(run: Run) -> str:
     return f'<div class="pair">{"".join(figures)}</div>' if figures else ""
 
 
-def _maps(run: Run) -> str:
+def _maps(run: Evaluated) -> str:
     r = run.tensors.get("r")
     cortex = _fitting(run, len(r)) if r is not None else run.cortex
     if cortex is None or not has_map(cortex):
@@ -238,7 +237,7 @@ def _draw_maps(cortex: Cortex, r: Tensor | None, ceiling: Tensor | None) -> Figu
     return figure
 
 
-def _variability(run: Run) -> str:
+def _variability(run: Evaluated) -> str:
     parts = []
     if run.has("covariance.measured", "covariance.synthetic"):
         parts.append(_covariance(run))
@@ -260,7 +259,7 @@ def _variability(run: Run) -> str:
     return "".join(parts) + (f'<div class="pair">{"".join(pair)}</div>' if pair else "")
 
 
-def _covariance(run: Run) -> str:
+def _covariance(run: Evaluated) -> str:
     measured, synthetic = run.tensors["covariance.measured"], run.tensors["covariance.synthetic"]
     voxels = run.tensors.get("covariance.voxels")
     place, names = None, []
@@ -274,7 +273,7 @@ def _covariance(run: Run) -> str:
     return _figure(plot_covariance(measured, synthetic, place, names), alt, caption)
 
 
-def _patterns(run: Run) -> str:
+def _patterns(run: Evaluated) -> str:
     if not run.has("patterns.measured", "patterns.sampled", "patterns.predicted"):
         run.absent.append("Response patterns: the run kept none.")
         return ""
@@ -297,7 +296,7 @@ def _patterns(run: Run) -> str:
     return _figure(plot_samples(patterns, cortex), f"Responses to {len(patterns.predicted)} images {where}: trials, samples, expectation.", caption)
 
 
-def _training(run: Run) -> str:
+def _training(run: Evaluated) -> str:
     epochs = [one for one in run.epochs if "epoch" in one]
     if len(epochs) < 2:
         run.absent.append("Training curve: this model was solved in closed form, or its log is not here.")
@@ -306,7 +305,7 @@ def _training(run: Run) -> str:
     return _figure(figure, f"Training and validation loss over {len(epochs)} epochs.", "The ring marks the lowest validation loss.")
 
 
-def _made(run: Run) -> str:
+def _made(run: Evaluated) -> str:
     provenance = dict(run.provenance)
     command = provenance.pop("command", None)
     line = " ".join(map(str, command)) if isinstance(command, (list, tuple)) else str(command or "")
@@ -440,7 +439,7 @@ def _median(values: Tensor) -> str:
     return f"{float(finite.median()):.2f}" if len(finite) else "unknown"
 
 
-def _fitting(run: Run, voxels: int) -> Cortex | None:
+def _fitting(run: Evaluated, voxels: int) -> Cortex | None:
     """The cortex, if it has as many voxels as the arrays."""
     return run.cortex if run.cortex is not None and run.cortex.voxels == voxels else None
 

@@ -28,16 +28,16 @@ class Patterns:
 
     Arguments:
         measured: Single trials. A repeat that was not measured is NaN.
-        sampled: Synthetic trials.
-        predicted: The expectation.
+        sampled: Synthetic trials, images × samples × voxels.
+        predicted: The expectation, images × voxels.
         images: The images themselves, if they may be shown.
         names: A name for each, such as its stimulus id.
         units: Of the responses, in words.
     """
 
     measured: Float[Tensor, "images repeats voxels"]
-    sampled: Float[Tensor, "images samples voxels"]
-    predicted: Float[Tensor, "images voxels"]
+    sampled: Float[Tensor, "_ samples _"]
+    predicted: Float[Tensor, "_ _"]
     images: UInt8[Tensor, "images 3 height width"] | None = None
     names: Sequence[str] = ()
     units: str = ""
@@ -91,11 +91,11 @@ def _maps(patterns: Patterns, cortex: Cortex) -> Figure:
     for row, columns in enumerate(rows):
         middle = (row + 0.5) * down
         if patterns.images is not None:
-            _place(ax, patterns.images[row].permute(1, 2, 0).numpy(), 0, middle, first * width * 0.84, upside="upper")
+            _place(ax, patterns.images[row].permute(1, 2, 0).numpy(), 0.0, middle, first * width * 0.84, upside="upper")
         if row < len(patterns.names):
             ax.text(0, middle - down * 0.47, patterns.names[row], fontsize=8, va="bottom")
         for left, (kind, title, values) in zip(lefts, columns, strict=False):
-            _place(ax, grid.paint(_colours(values, norms[kind])), left, middle, width, upside="lower")
+            _place(ax, grid.paint(_colours(values, norms[kind])), left, middle, float(width), upside="lower")
             if row == 0 or len(columns) < len(lefts):
                 ax.text(left + width / 2, middle - down * 0.47, title, fontsize=8.5, ha="center", va="bottom")
     ax.set(xlim=(0, across), ylim=(len(rows) * down, 0), aspect="equal", anchor="N")

@@ -86,7 +86,8 @@ def plot_r_histogram(
         ax.axvline(middle, color=KINDS["model"], linewidth=1.2)
         ax.annotate(f"median {middle:.2f}", (middle, 1), xycoords=("data", "axes fraction"), xytext=(3, -2), textcoords="offset points", va="top")
     ax.set(xlabel="r across images", ylabel="voxels")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=3, handlelength=1.2, columnspacing=1.2)
+    if ax.patches:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=3, handlelength=1.2, columnspacing=1.2)
     return figure_of(ax)
 
 
