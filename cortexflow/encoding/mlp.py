@@ -4,7 +4,6 @@ The mean is trained by gradient descent on the mean squared error; the noise is 
 validation pictures, which the mean has not been trained on.
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -31,7 +30,7 @@ class MLPEncoder(AdditiveEncoder):
 
     config: Config
 
-    def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Mapping[str, Any] | Any) -> None:
+    def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Any) -> None:
         super().__init__(features, voxels, config, **context)
         widths = [features] + [self.config.hidden] * self.config.layers
         hidden = [_layer(a, b, self.config.dropout) for a, b in pairwise(widths)]

@@ -5,7 +5,6 @@ Across voxels of un-z-scored responses this constant correlates with single tria
 published systems in the documentation); across images it correlates at 0.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ class NullEncoder(AdditiveEncoder):
     config: Config
     mean: Tensor
 
-    def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Mapping[str, Any] | Any) -> None:
+    def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Any) -> None:
         super().__init__(features, voxels, config, **context)
         self.register_buffer("mean", torch.zeros(voxels))
         self.noise = make_noise(self.config.noise, voxels, self.config.factors)

@@ -5,7 +5,6 @@ cross-validation over pictures. The noise is fitted to cross-fitted residuals: t
 not seen. ``noise="factors+radius"`` is the closed form that every flow has to beat.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -44,7 +43,7 @@ class RidgeEncoder(AdditiveEncoder):
     penalties: Tensor
     training_r: Tensor
 
-    def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Mapping[str, Any] | Any) -> None:
+    def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Any) -> None:
         super().__init__(features, voxels, config, **context)
         self.register_buffer("weights", torch.zeros(features, voxels))
         self.register_buffer("intercept", torch.zeros(voxels))

@@ -6,7 +6,7 @@ runs are the folds of one cross-validation: a score is the mean over folds, and 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ LEAST_CEILING = 0.1  # share of variance; below, "share of the ceiling" divides 
 CHOSEN_R = 0.2
 LEVELS = (0.5, 0.8, 0.95)
 AVERAGED = (1, 2, 5, 10, 20, 50)  # numbers of samples averaged, for accuracy against their number
-SHUFFLES = 10
+SHUFFLES, DENSITY_SHUFFLES = 100, 20
 AT_ONCE = 30_000_000  # numbers in a batch of samples
 
 METRICS = {
@@ -201,15 +201,18 @@ class Scorer:
 
     @torch.no_grad()
     def shuffled(self, encoder: Encoder) -> Row:
-        """The same model given the features of another test picture; the mean over some ways to shuffle them."""
+        """The same model given the features of another test picture: the mean over shuffles, and the range they span."""
         generator, rows = self.generator(), []
-        for _ in range(SHUFFLES):
+        estimate = replace(self.test, weights=self.test.weights[:1])
+        scorer = Scorer(estimate, self.groups, self.seed)
+        for number in range(SHUFFLES):
             features = self.test.features[derangement(len(self.test.features), generator)]
-            rows.append(self.prediction("null", encoder.predict(features)))
-            if isinstance(encoder, DensityEncoder):
-                self._density(rows[-1], encoder, features)
-        mean = {name: torch.stack([row.scores[name] for row in rows]).mean(0) for name in rows[0].scores}
-        return Row("null", mean, rows[0].voxels, rows[0].predicted)
+            rows.append(scorer.prediction("null", encoder.predict(features)))
+            if isinstance(encoder, DensityEncoder) and number < DENSITY_SHUFFLES:
+                scorer._density(rows[-1], encoder, features)
+        every = {name: torch.cat([row.scores[name] for row in rows if name in row.scores]) for name in rows[0].scores}
+        mean = {name: torch.cat([draws.mean()[None], draws]) for name, draws in every.items()}
+        return Row("null", mean, rows[0].voxels)
 
     def prediction(self, kind: str, predicted: Tensor) -> Row:
         """Scores of an expectation."""
@@ -227,8 +230,8 @@ class Scorer:
             scores = correlation_scores(others, first)
             row.put("two_way", "all", test.image_mean(share_beaten(scores, torch.arange(len(first)))))
         shown, half = _shown(self.groups, test.measured.shape[1]), test.row % 2 == 0
-        halves = [within_stimulus_residuals(test.trials[side][:, shown], test.row[side]) for side in (half, ~half)]
-        row.put("covariance_r", "all", covariance_agreement(*halves, self.generator())[None])
+        first, second = (within_stimulus_residuals(test.trials[side][:, shown], test.row[side]) for side in (half, ~half))
+        row.put("covariance_r", "all", covariance_agreement(first, second, self.generator())[None])
         return row
 
     def ceiling(self) -> Row:
@@ -484,6 +487,7 @@ def _notes(folds: Sequence[Fold]) -> list[str]:
         f"Responses are {test.single.trials.units}; test responses are {averaged}; r is taken per voxel across test images.",
         "Bits, CRPS and energy are of single test trials. All intervals resample the test images, alike in every row.",
         f"Top-1 is among {len(_subset(test, CANDIDATES, 0)[0])} test images from one trial of each; two-way is among all test images.",
+        f"The row of shuffled images is the mean over {SHUFFLES} ways to shuffle them ({DENSITY_SHUFFLES} for bits), its interval their range.",
         "Ridge and the training-mean pattern are fitted to the same training trials and features as the model.",
     ]
     if bool(test.ceiling.isfinite().any()):
