@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Protocol
 
 import h5py
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from numpy.lib import format as npy
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 import cortexflow
+from cortexflow.data.pictures_on_disk import list_pictures, read_picture
 from cortexflow.errors import CortexflowError
 from cortexflow.progress import track
 from cortexflow.storage import checksum, load_json, replacing, save_json
 from cortexflow.training import Run
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 BATCH = 32
 
 
@@ -74,36 +72,6 @@ def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 
     }
     save_json(out.with_name(out.name + ".manifest.json"), manifest)
     return out
-
-
-def list_pictures(folder: Path | str) -> list[Path]:
-    """The picture files of a folder, sorted by name."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CortexflowError(f"{folder} is not a folder; give a folder of pictures ({', '.join(PICTURES)})")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    if not paths:
-        raise CortexflowError(f"{folder} holds no pictures; put files ending in {', '.join(PICTURES)} there")
-    return paths
-
-
-def read_picture(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
-    """One picture as RGB, cropped around its centre to the shape of the training pictures and resized to their size.
-
-    Raises:
-        CortexflowError: The file is no picture, or is damaged.
-    """
-    height, width = size
-    try:
-        with Image.open(path) as file:
-            image = _on_grey(file)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CortexflowError(f"{path} is not a readable picture ({error}); replace or remove it") from error
-    scale = min(image.width / width, image.height / height)
-    crop = (round(width * scale), round(height * scale))
-    left, top = (image.width - crop[0]) // 2, (image.height - crop[1]) // 2
-    image = image.crop((left, top, left + crop[0], top + crop[1])).resize((width, height), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def open_writer(out: Path, pictures: int, samples: int, voxels: Bool[Tensor, " voxels"]) -> AbstractContextManager[Writer]:
@@ -198,11 +166,3 @@ def _seed(seed: int, path: Path) -> int:
 def _batches(paths: list[Path], size: int) -> Iterator[list[Path]]:
     for start in range(0, len(paths), size):
         yield paths[start : start + size]
-
-
-def _on_grey(file: Image.Image) -> Image.Image:
-    """RGB; transparent parts stand on mid-grey, as in a scanner's display."""
-    if file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info:
-        layered = file.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layered.size, (128, 128, 128, 255)), layered).convert("RGB")
-    return file.convert("RGB")

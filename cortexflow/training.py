@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from cortexflow.features.base import Features
 from cortexflow.features.cache import FeatureCache
 from cortexflow.features.space import FeatureSpace, load_space
 from cortexflow.features.table import FeatureTable
+from cortexflow.parallel import World, run_all
 from cortexflow.progress import track
 from cortexflow.storage import fingerprint, load_json, load_tensors, replacing, save_json, save_tensors
 
@@ -54,12 +55,13 @@ class RunConfig(Choices):
 
     ``data``, ``features`` and ``encoder`` name an entry of their room and its options: ``{"name": "ridge", "factors": 40}``,
     or the name alone. ``components`` keeps that many principal components of every feature level (None keeps all).
-    ``zscore`` takes the statistics of each session from its "training" trials or from "all" of them, or leaves the
+    ``area`` keeps the voxels of an area (or of several, joined by commas). ``zscore`` takes the statistics of each session from its "training" trials or from "all" of them, or leaves the
     responses as they are ("none"). ``bad_voxels`` says what happens to constant and non-finite voxels.
     """
 
     data: dict[str, Any] = Field(default_factory=lambda: {"name": "simulated"})
     subject: str = "subj01"
+    area: str | None = None
     features: list[dict[str, Any]] = Field(default_factory=lambda: [{"name": "gabor"}], min_length=1)
     components: int | None = Field(100, ge=1)
     encoder: dict[str, Any] = Field(default_factory=lambda: {"name": "ridge"})
@@ -125,7 +127,7 @@ class Machine:
 def open_dataset(choice: Mapping[str, Any], machine: Machine) -> Dataset:
     """The dataset of this name and these options, with its files where this machine keeps them."""
     entry, config = configure("data", choice)
-    return entry(config, machine.root(choice["name"]))
+    return entry(config, machine.root(entry.folder(config) or choice["name"]))
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Study:
         training: Trials of training pictures.
         test: Trials of held-out pictures.
         kept: Which of the study's voxels are used.
+        dropped: How many bad voxels were left out.
     """
 
     dataset: Dataset
@@ -145,11 +148,7 @@ class Study:
     training: Trials
     test: Trials
     kept: Bool[Tensor, " voxels"]
-
-    @property
-    def dropped(self) -> int:
-        """How many bad voxels were left out."""
-        return int((~self.kept).sum())
+    dropped: int
 
 
 def open_study(config: RunConfig, machine: Machine) -> Study:
@@ -163,19 +162,24 @@ def open_study(config: RunConfig, machine: Machine) -> Study:
     trials, cortex = dataset.trials(config.subject), dataset.cortex(config.subject)
     if trials.voxels != cortex.voxels:
         raise CortexflowError(f"{config.subject}: responses have {trials.voxels} voxels and the cortex {cortex.voxels}; use the same mask for both")
+    kept = cortex.area(config.area) if config.area is not None else torch.ones(trials.voxels, dtype=torch.bool)
+    if not kept.any():
+        raise CortexflowError(f"{config.subject} has no voxels in {config.area}; choose from {', '.join(cortex.areas)}")
+    trials, cortex = trials.only(kept), cortex.only(kept)
     held = torch.isin(trials.stimuli, dataset.held_out())
     statistics = None if config.zscore == "all" else ~held
-    kept = usable_voxels(trials, statistics)
-    if not kept.all():
-        what = f"{config.subject}: {int((~kept).sum())} of {trials.voxels} voxels are constant within a session or not finite"
-        if config.bad_voxels == "error" or not kept.any():
+    good = usable_voxels(trials, statistics)
+    if not good.all():
+        what = f"{config.subject}: {int((~good).sum())} of {trials.voxels} voxels are constant within a session or not finite"
+        if config.bad_voxels == "error" or not good.any():
             raise CortexflowError(f"{what}; check the response files, or leave such voxels out with -s bad_voxels=drop")
-        trials, cortex = trials.only(kept), cortex.only(kept)
+        trials, cortex = trials.only(good), cortex.only(good)
+        kept[kept.clone()] = good
     if config.zscore != "none":
         trials = zscore_sessions(trials, statistics)
     training, test = trials.where(~held), trials.where(held)
     check_split(training, test)
-    return Study(dataset, cortex, training, test, kept)
+    return Study(dataset, cortex, training, test, kept, int((~good).sum()))
 
 
 def check_split(training: Trials, test: Trials) -> None:
@@ -283,29 +287,62 @@ def train(config: RunConfig, folder: Path | str, machine: Machine | None = None,
         CortexflowError: The folder holds another run, or the data cannot be used; each with its remedy.
     """
     folder, machine = Path(folder), machine or Machine()
-    _claim(folder, config, resume)
+    world = World(machine.device)
+    if world.writes:
+        _claim(folder, config, resume)
+    world.wait()
     if (folder / "encoder.safetensors").is_file():
         return Run.load(folder)
     started = time.perf_counter()
     study = open_study(config, machine)
     space = fit_space(config, study, machine)
     table = tabulate(space, study, study.training.seen, machine)
-    encoder = fit(config, join(study.training, table), space.levels, study.cortex, folder, machine)
-    space.save(folder / "space.safetensors")
-    save_json(folder / "provenance.json", provenance(config, study, space, machine, time.perf_counter() - started))
-    encoder.save(folder / "encoder.safetensors")  # last: its presence says that the run is finished
-    (folder / "state.safetensors").unlink(missing_ok=True)
+    encoder = fit(config, join(study.training, table), space.levels, study.cortex, folder, machine, world)
+    if world.writes:
+        space.save(folder / "space.safetensors")
+        save_json(folder / "provenance.json", provenance(config, study, space, machine, time.perf_counter() - started))
+        encoder.save(folder / "encoder.safetensors")  # last: its presence says that the run is finished
+        (folder / "state.safetensors").unlink(missing_ok=True)
+    world.wait()
     return Run.load(folder)
 
 
-def fit(config: RunConfig, joined: Joined, levels: Mapping[str, int], cortex: Cortex, folder: Path | None, machine: Machine) -> Encoder:
+def train_all(
+    configs: Mapping[Path, RunConfig], machine: Machine, *, jobs: int = 1, scheduler: str | None = None, resume: bool = False
+) -> list[Path]:
+    """Fit many models, each into its folder, on several processes or a dask cluster.
+
+    Arguments:
+        configs: What to fit, by folder: subjects, areas, noises …
+        machine: Device and folders, the same on every process.
+        jobs: Processes on this machine; -1 for one per core.
+        scheduler: The address of a dask scheduler, instead.
+        resume: Finished runs are kept, interrupted ones continued.
+    """
+    work = [partial(_train_one, config, folder, machine, resume) for folder, config in configs.items()]
+    return run_all(work, jobs, scheduler)
+
+
+def _train_one(config: RunConfig, folder: Path, machine: Machine, resume: bool) -> Path:
+    return train(config, folder, machine, resume=resume).folder
+
+
+def fit(
+    config: RunConfig,
+    joined: Joined,
+    levels: Mapping[str, int],
+    cortex: Cortex,
+    folder: Path | None,
+    machine: Machine,
+    world: World | None = None,
+) -> Encoder:
     """Fit an encoder to joined training trials; checkpoints go to ``folder`` where one is given."""
     encoder = build(config, joined, levels, cortex).to(machine.device)
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         encoder.solve(joined.features, joined.trials.responses, joined.trials.groups)
         return encoder.eval()
     training, validation = split_validation(joined, config.training.validation, config.seed)
-    descent = Descent(encoder, config, training, validation, folder, machine)
+    descent = Descent(encoder, config, training, validation, folder, machine, world or World(machine.device))
     for _ in track(descent.epochs(), f"training {config.title}", total=config.training.epochs):
         pass
     encoder.eval()
@@ -324,8 +361,8 @@ def build(config: RunConfig, joined: Joined, levels: Mapping[str, int], cortex: 
 class Descent:
     """Gradient descent that can be killed at any point and resumed to the same bits.
 
-    After every epoch the weights, the best weights so far, the optimiser and the random state are written as one file; the
-    order of trials in an epoch follows from the seed and the epoch alone.
+    After every epoch the weights, the best weights so far and the optimiser are written as one file; everything random in an
+    epoch (order of trials, dropout) follows from the seed and the epoch alone.
     """
 
     def __init__(self, encoder: Encoder, config: RunConfig, training: Joined, validation: Joined, folder: Path | None, machine: Machine) -> None:
@@ -358,6 +395,7 @@ class Descent:
 
     def _epoch(self, epoch: int) -> None:
         self.encoder.train()
+        torch.manual_seed(_epoch_seed(self.seed, epoch, self.world))
         order = torch.randperm(len(self.training.trials), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
         batches = order.split(self.choices.batch)
         losses = [self._step(batch, (epoch + number / len(batches)) / self.choices.epochs) for number, batch in enumerate(batches)]
@@ -373,11 +411,14 @@ class Descent:
         for group in self.optimiser.param_groups:
             group["lr"] = self.choices.learning_rate * one_cycle(progress)
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.encoder.loss(*self._batch(self.training, batch))
+        rows, weight = self.world.share(batch)
+        loss = self.encoder.loss(*self._batch(self.training, rows)) * weight
         loss.backward()
+        total = loss.detach()
+        self.world.add([total, *(parameter.grad for parameter in self.encoder.parameters() if parameter.grad is not None)])
         torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.choices.clip)
         self.optimiser.step()
-        return float(loss.detach())
+        return float(total)
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -394,15 +435,12 @@ class Descent:
         return next((age for age, row in enumerate(reversed(self.rows)) if row["validation"] <= self.best), 0)
 
     def _checkpoint(self) -> None:
-        if self.state is None or self.log is None:
+        if self.state is None or self.log is None or not self.world.writes:
             return
         tensors = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-        tensors["random"] = torch.get_rng_state()
-        if self.device.startswith("cuda"):
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         save_tensors(self.state, tensors, {"rows": self.rows, "identity": self.identity})
         with replacing(self.log) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
@@ -422,9 +460,10 @@ class Descent:
             number, _, moment = name.partition(".")
             state.setdefault(int(number), {})[moment] = value
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
-        torch.set_rng_state(tensors["random"])
-        if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+
+def _epoch_seed(seed: int, epoch: int, world: World) -> int:
+    return ((seed * 100_003 + epoch) * 1009 + world.size) * 1009 + world.rank
 
 
 def one_cycle(progress: float, warm: float = 0.3) -> float:

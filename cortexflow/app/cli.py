@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cortexflow import catalog
@@ -80,6 +81,22 @@ def data_info(
         counts = (len(trials), len(trials.stimuli.unique()), len(held), len(trials.sessions.unique()), trials.voxels)
         table.add_row(name, *map(str, counts), areas)
     screen.print(table)
+
+
+@data_app.command("check")
+def data_check(study: str, settings: Settings = None, data: Data = None) -> None:
+    """Go over everything that a study expects, file by file; ends with 1 if anything is wrong."""
+    from cortexflow.training import open_dataset
+
+    checks = open_dataset({"name": study, **read_tree(None, settings or [])}, _machine("cpu", data, None)).check()
+    table = Table("file", "what", "", box=None)
+    for check in checks:
+        table.add_row(escape(check.file), escape(check.found), "ok" if check.wrong is None else f"[red]wrong[/red]: {escape(check.wrong)}")
+    screen.print(table)
+    wrong = sum(check.wrong is not None for check in checks)
+    screen.print(f"{wrong} of {len(checks)} are wrong" if wrong else f"all {len(checks)} are as they should be")
+    if wrong:
+        raise typer.Exit(1)
 
 
 @features_app.command("list")

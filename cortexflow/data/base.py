@@ -1,19 +1,30 @@
 """Who saw what, and how their cortex answered: the contract of every study."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import AfterValidator
 from torch import Tensor
 
 from cortexflow.catalog import Choices
 from cortexflow.errors import CortexflowError
+
+
+def _one_folder(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise ValueError(f"{name!r} is not the name of one folder; give the name, and the folder above it with --data")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_one_folder)]  # paths belong to the machine, a name to the recipe
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,29 @@ class Cortex:
         return cls(subject, voxels, areas, **{name: tensors.get(name) for name in ("coordinates", "flat", "ncsnr")})  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Check:
+    """One thing of a study that was looked at.
+
+    Arguments:
+        file: The file, from the study's folder on, or the part of a study that has no files.
+        found: What it holds, in a few words.
+        wrong: What is wrong and what to do, in one line; None where nothing is.
+    """
+
+    file: str
+    found: str = ""
+    wrong: str | None = None
+
+    @classmethod
+    def of(cls, file: str, look: Callable[[], str]) -> "Check":
+        """What ``look`` says it found, or the error it raised."""
+        try:
+            return cls(file, look())
+        except CortexflowError as error:
+            return cls(file, wrong=str(error))
+
+
 class Dataset(ABC):
     """A study: subjects, trials, pictures, and which pictures are held out.
 
@@ -183,6 +217,11 @@ class Dataset(ABC):
     def __init__(self, config: Choices | None = None, root: Path | str | None = None) -> None:
         self.config = config if config is not None else self.Config()
         self.root = Path(root) if root is not None else None
+
+    @classmethod
+    def folder(cls, config: Choices) -> str | None:
+        """The folder of the study's files under the machine's data folder: ``config.study``, or the entry's name where None."""
+        return getattr(config, "study", None)
 
     @property
     @abstractmethod
@@ -213,3 +252,22 @@ class Dataset(ABC):
         """Raises CortexflowError where the study has no such subject."""
         if subject not in self.subjects:
             raise CortexflowError(f"no subject {subject!r}; choose one of {', '.join(self.subjects)}")
+
+    def check(self) -> list[Check]:
+        """Goes over everything that a run will ask of the study, and says of each part what it holds or what is wrong.
+
+        A study whose files a user makes overrides this with one entry or more for every file.
+        """
+        subjects = Check.of("subjects", lambda: ", ".join(self.subjects))
+        files = Check.of("files", lambda: f"{len(self.checksums())} read")
+        held_out = Check.of("held out", lambda: f"{len(self.held_out())} pictures")
+        parts = [Check.of(subject, partial(self._look, subject)) for subject in (() if subjects.wrong else self.subjects)]
+        return [subjects, files, held_out, *parts]
+
+    def _look(self, subject: str) -> str:
+        """Trials, cortex and the first picture of a subject, in a few words."""
+        trials, cortex = self.trials(subject), self.cortex(subject)
+        if trials.voxels != cortex.voxels:
+            raise CortexflowError(f"responses have {trials.voxels} voxels and the cortex {cortex.voxels}; use the same mask for both")
+        height, width = self.images(trials.stimuli[:1]).shape[-2:]
+        return f"{len(trials)} trials, {len(trials.seen)} pictures of {height} × {width}, {trials.voxels} voxels, {len(cortex.areas)} areas"
