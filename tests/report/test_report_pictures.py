@@ -32,6 +32,7 @@ def colour_at(figure, place):
     image = figure.axes[0].images[0]
     left, right, bottom, top = image.get_extent()
     picture = np.asarray(image.get_array())
+    picture = picture if image.origin == "lower" else picture[::-1]
     height, width = picture.shape[:2]
     column = round((float(place[0]) - left) / (right - left) * (width - 1))
     row = round((float(place[1]) - bottom) / (top - bottom) * (height - 1))
@@ -194,6 +195,13 @@ class TestPatterns:
         expected = matplotlib.colormaps["RdBu_r"](norm(patterns.measured[0, 0].double().numpy()))
         found = {tuple(colour) for colour in image[image[..., 3] > 0].round(4)}
         assert found == {tuple(colour) for colour in expected.round(4)}
+
+    def test_averages_have_a_scale_of_their_own(self):
+        patterns = self.make(500)
+        norms = patterns.norms()
+        assert norms["trial"] is norms["sample"]
+        assert norms["trial"].vmax == pytest.approx(np.percentile(patterns.measured.abs().numpy(), 98), rel=1e-5)
+        assert norms["average"].vmax == pytest.approx(np.percentile(patterns.measured.mean(1).abs().numpy(), 98), rel=1e-5)
 
     def test_without_a_flat_map_strips_are_sorted_by_area(self, sheet):
         mixed = replace(sheet, flat=None, areas={"V2": sheet.areas["V2"], "V1": sheet.areas["V1"]})
