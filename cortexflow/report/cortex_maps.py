@@ -98,8 +98,8 @@ def flat_grid(cortex: Cortex, pixels: int = 420) -> Grid:
     x, y = (np.arange(low[axis], high[axis] + step, step) for axis in (0, 1))
     distance, nearest = tree.query(np.stack(np.meshgrid(x, y), -1))
     # Closing: small holes between voxels fill, while the outline stays within one voxel of the data.
-    near = np.pad(distance < 2.5 * spacing, 1)
-    inside = (distance_transform_edt(near)[1:-1, 1:-1] * step > 1.7 * spacing) | (distance < 0.8 * spacing)
+    near = np.pad(distance < 3.5 * spacing, 1)
+    inside = (distance_transform_edt(near)[1:-1, 1:-1] * step > 2.7 * spacing) | (distance < 0.8 * spacing)
     return Grid(np.where(inside, drawn[nearest], -1), (x[0], x[-1], y[0], y[-1]))
 
 
@@ -192,6 +192,7 @@ def _outline(ax: Axes, grid: Grid, cortex: Cortex) -> None:
     left, right, bottom, top = grid.extent
     height, width = grid.voxel.shape
     x, y = np.linspace(left, right, width), np.linspace(bottom, top, height)
+    size = 8 if len(cortex.areas) <= 8 else 6.5
     halo: list[AbstractPathEffect] = [withStroke(linewidth=2.4, foreground=PAPER)]
     for name, mask in cortex.areas.items():
         inside = np.append(mask.numpy(), False)[grid.voxel]
@@ -199,7 +200,7 @@ def _outline(ax: Axes, grid: Grid, cortex: Cortex) -> None:
             continue
         ax.contour(x, y, inside.astype(float), levels=[0.5], colors=[LINE], linewidths=0.7)
         for row, column in _hearts(inside):
-            text = ax.text(x[column], y[row], name, ha="center", va="center", fontsize=8, color=INK)
+            text = ax.text(x[column], y[row], name, ha="center", va="center", fontsize=size, color=INK)
             text.set_path_effects(halo)
 
 

@@ -49,7 +49,7 @@ def plot_r_vs_ceiling(
     for name, mask in areas.items():
         _running_median(ax, ceiling[known & mask], r[known & mask], area_colours(areas)[name], name)
     ax.set(xlabel="noise ceiling (r)", ylabel="r across images", xlim=(0, top), ylim=(_floor(r[known]), top))
-    ax.legend(loc="upper left", handlelength=1.4)
+    ax.legend(loc="upper left", handlelength=1.4, ncols=1 if len(areas) <= 9 else 2)
     return figure_of(ax)
 
 
