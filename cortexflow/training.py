@@ -54,9 +54,10 @@ class RunConfig(Choices):
     """Everything that decides a result, and nothing that belongs to the machine.
 
     ``data``, ``features`` and ``encoder`` name an entry of their room and its options: ``{"name": "ridge", "factors": 40}``,
-    or the name alone. ``components`` keeps that many principal components of every feature level (None keeps all).
-    ``area`` keeps the voxels of an area (or of several, joined by commas). ``zscore`` takes the statistics of each session from its "training" trials or from "all" of them, or leaves the
-    responses as they are ("none"). ``bad_voxels`` says what happens to constant and non-finite voxels.
+    or the name alone. ``area`` keeps the voxels of an area (or of several, joined by commas). ``components`` keeps that many
+    principal components of every feature level (None keeps all). ``zscore`` takes the statistics of each session from its
+    "training" trials or from "all" of them, or leaves the responses as they are ("none"). ``bad_voxels`` says what happens
+    to constant and non-finite voxels.
     """
 
     data: dict[str, Any] = Field(default_factory=lambda: {"name": "simulated"})
@@ -365,7 +366,10 @@ class Descent:
     epoch (order of trials, dropout) follows from the seed and the epoch alone.
     """
 
-    def __init__(self, encoder: Encoder, config: RunConfig, training: Joined, validation: Joined, folder: Path | None, machine: Machine) -> None:
+    def __init__(
+        self, encoder: Encoder, config: RunConfig, training: Joined, validation: Joined, folder: Path | None, machine: Machine, world: World
+    ) -> None:
+        self.world = world
         self.encoder, self.training, self.validation = encoder, training, validation
         self.choices, self.seed, self.device = config.training, config.seed, machine.device
         self.state = folder / "state.safetensors" if folder is not None else None

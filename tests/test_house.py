@@ -12,7 +12,7 @@ from cortexflow import catalog
 from cortexflow.errors import CortexflowError
 
 PACKAGE = Path(cortexflow.__file__).parent
-FOUNDATION = {"catalog", "errors", "storage", "progress", "nn"}
+FOUNDATION = {"catalog", "errors", "storage", "progress", "parallel", "nn"}
 LEVEL = {"data": 1, "features": 2, "encoding": 3, "decoding": 3, "training": 4, "synthesis": 4, "metrics": 5, "report": 6, "experiments": 7, "app": 8}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cortexflow import catalog
-from cortexflow.app.settings import read_tree
+from cortexflow.app.settings import every, read_tree
 from cortexflow.errors import CortexflowError, CortexflowWarning
 
 if TYPE_CHECKING:
@@ -132,18 +132,20 @@ def train(
     seed: Seed = None,
     device: Device = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    each: Annotated[list[str] | None, typer.Option("--each", help="One run for each value: subject=subj01,subj02; may be repeated.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes for the runs of --each; -1: one per core.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a dask scheduler for the runs of --each.")] = None,
     data: Data = None,
     cache: Cache = None,
 ) -> None:
-    """Fit a model to a subject."""
-    from cortexflow.training import RunConfig
-    from cortexflow.training import train as fit
+    """Fit a model to a subject, or one to each of several subjects, areas, seeds …"""
+    from cortexflow.training import RunConfig, train_all
 
-    tree = read_tree(config, settings or [])
-    if seed is not None:
-        tree["seed"] = seed
-    run = fit(RunConfig.of(tree), out, _machine(device, data, cache), resume=resume)
-    screen.print(f"{run.config.title} of {run.config.subject} is in {out}; next: cortexflow evaluate {out}")
+    settings = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
+    several = {"-".join(values): [*settings, *pairs] for values, pairs in every(each or [])}
+    configs = {out / name if name else out: RunConfig.of(read_tree(config, pairs)) for name, pairs in several.items()}
+    for folder in train_all(configs, _machine(device, data, cache), jobs=jobs, scheduler=scheduler, resume=resume):
+        print(f"{configs[folder].title} of {configs[folder].subject} is in {folder}; next: cortexflow evaluate {folder}")
 
 
 @app.command()
@@ -160,7 +162,7 @@ def synthesize(
     from cortexflow.training import Run
 
     respond(Run.load(run), pictures, out, samples=samples, areas=areas, seed=seed)
-    screen.print(f"{out} and {out}.manifest.json")
+    print(f"{out} and {out}.manifest.json")
 
 
 @app.command()
@@ -178,7 +180,7 @@ def evaluate(
 
     metrics = score([Run.load(run) for run in runs], _machine("cpu", data, cache), out or runs[0], draws=draws)
     screen.print(table_text(metrics))
-    screen.print(f"next: cortexflow report {out or runs[0]}")
+    print(f"next: cortexflow report {out or runs[0]}")
 
 
 @app.command()
@@ -186,7 +188,7 @@ def report(run: Path) -> None:
     """One self-contained page: table, areas, ceiling, patterns, maps, and what made the run."""
     from cortexflow.report.page import write_page
 
-    screen.print(f"{write_page(run)}")
+    print(write_page(run))
 
 
 @app.command()

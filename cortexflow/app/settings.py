@@ -1,6 +1,7 @@
 """A configuration tree from a YAML file and ``-s a.b=c``: the same tree that recipes are written in."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,21 @@ def read_tree(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:
             raise CortexflowError(f"-s {setting!r} is not of the form a.b=c; for example: -s encoder.factors=40")
         _put(tree, path.split("."), _value(value, setting), setting)
     return tree
+
+
+def every(lists: Sequence[str]) -> list[tuple[tuple[str, ...], list[str]]]:
+    """All combinations of ``a.b=x,y``: the values of each, and its settings.
+
+    Raises:
+        CortexflowError: An entry has no ``=`` or no value.
+    """
+    choices = []
+    for one in lists:
+        name, equals, values = one.partition("=")
+        if not equals or not all(values.split(",")):
+            raise CortexflowError(f"--each {one!r} is not of the form a.b=x,y; for example: --each subject=subj01,subj02")
+        choices.append([(value, f"{name}={value}") for value in values.split(",")])
+    return [(tuple(value for value, _ in picked), [setting for _, setting in picked]) for picked in product(*choices)]
 
 
 def _load(config: Path) -> dict[str, Any]:

@@ -90,6 +90,15 @@ def test_mistakes_are_one_line_and_no_traceback(words, message, run, tmp_path, m
     assert "Traceback" not in printed and printed.count("\n") == 1
 
 
+def test_one_run_for_each_subject_and_area(tmp_path, monkeypatch, capsys):
+    lists = ["--each", "subject=subj01,subj02", "--each", "area=V1,IT"]
+    assert command(monkeypatch, "train", "--out", tmp_path / "runs", *SMALL, *lists) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["subj01-IT", "subj01-V1", "subj02-IT", "subj02-V1"]
+    assert capsys.readouterr().out.count("next: cortexflow evaluate") == 4
+    assert command(monkeypatch, "train", "--out", tmp_path / "runs", *SMALL, "--each", "subject") == 2
+    assert "--each subject=subj01,subj02" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "evaluate", tmp_path / "none", "--debug") == 2
     assert "Traceback" in capsys.readouterr().err
