@@ -35,7 +35,7 @@ LEAST_CEILING = 0.1  # share of variance; below, "share of the ceiling" divides 
 CHOSEN_R = 0.2
 LEVELS = (0.5, 0.8, 0.95)
 AVERAGED = (1, 2, 5, 10, 20, 50)  # numbers of samples averaged, for accuracy against their number
-SHUFFLES, DENSITY_SHUFFLES = 100, 20
+SHUFFLES, DENSITY_SHUFFLES = 50, 20
 AT_ONCE = 30_000_000  # numbers in a batch of samples
 
 METRICS = {
@@ -161,13 +161,14 @@ def score_run(run: Run, machine: Machine, draws: int) -> Fold:
         raise CortexflowError(f"{run.folder} was trained on {run.encoder.voxels} voxels, the data now have {study.cortex.voxels}; train it again")
     table = tabulate(run.space, study, torch.cat([study.training.seen, study.test.seen]).unique(), machine)
     training = join(study.training, table)
-    ridge = _reference(run, {"name": "ridge"}, training, study, machine)
+    own = run.config.encoder["name"] == "ridge" and run.config.encoder["noise"] == "factors+radius"
+    ridge = run.encoder if own else _reference(run, {"name": "ridge"}, training, study, machine)
     blind = _reference(run, {"name": "null", "noise": run.config.encoder.get("noise", "factors+radius")}, training, study, machine)
     test = _test_side(join(study.test, table), study, draws, run.config.seed)
     groups = _groups(study, test, getattr(ridge, "training_r", None))
     scorer = Scorer(test, groups, run.config.seed)
     rows = {run.config.title: scorer.model("model", run.encoder)}
-    if run.config.encoder["name"] != "ridge" or run.config.encoder.get("noise") != "factors+radius":
+    if not own:
         rows["ridge (factors+radius)"] = scorer.model("reference", ridge)
     rows["training-mean pattern"] = scorer.model("null", blind)
     rows["zero"] = scorer.prediction("null", torch.zeros_like(test.measured))
