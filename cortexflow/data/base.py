@@ -224,6 +224,21 @@ class Dataset(ABC):
         return getattr(config, "study", None)
 
     @property
+    def place(self) -> Path:
+        """The folder of the study's files.
+
+        Raises:
+            CortexflowError: None was given, or it does not exist.
+        """
+        entry = type(self).__module__.rsplit(".", 1)[-1]
+        which = "" if self.folder(self.config) is None else ", and theirs with study=NAME"
+        if self.root is None:
+            raise CortexflowError(f"{entry} needs the folder of its files; name the folder above it with --data{which}")
+        if not self.root.is_dir():
+            raise CortexflowError(f"{self.root} does not exist; name the folder above the study's files with --data{which}")
+        return self.root
+
+    @property
     @abstractmethod
     def subjects(self) -> tuple[str, ...]:
         """The subjects that can be read."""

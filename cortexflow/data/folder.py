@@ -1,7 +1,7 @@
 """A study of one's own: pictures, a table of trials and responses in one folder (docs/your_own_study.md says what goes where)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices, explain
 from cortexflow.data.base import Check, Cortex, Dataset, FolderName, Trials
-from cortexflow.data.pictures_on_disk import ImageSize, Pictures, file_checksum, read_picture
+from cortexflow.data.pictures_on_disk import ImageSize, Pictures, read_picture
 from cortexflow.data.presentations import listed, most_repeated, occurrences
 from cortexflow.data.responses_on_disk import Responses, find_responses, open_responses, survey
 from cortexflow.data.tables_on_disk import read_table
 from cortexflow.data.volumes_on_disk import positions, read_areas, read_mask
 from cortexflow.errors import CortexflowError
-from cortexflow.storage import fingerprint, load_json
+from cortexflow.storage import checksum, fingerprint, load_json
 
 MASKS = ("mask.nii.gz", "mask.nii")
 SHOWN = 5  # flaws of one kind that a check writes out
@@ -96,7 +96,7 @@ class Folder(Dataset):
         Raises:
             CortexflowError: There are none.
         """
-        folder = self._place / "subjects"
+        folder = self.place / "subjects"
         names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")) if folder.is_dir() else []
         if not names:
             raise CortexflowError(
@@ -144,23 +144,20 @@ class Folder(Dataset):
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of every file of every subject, one fingerprint for all pictures, and the size to which they are brought."""
-        files = [path for path in map(self._place.joinpath, ("study.json", "held_out.txt", "stimuli.tsv")) if path.is_file()]
-        for subject in self.subjects:
-            files += self._files(subject)
-        made_of = {path.relative_to(self._place).as_posix(): file_checksum(path) for path in files}
-        return made_of | {"stimuli": self.pictures.checksum(), "image_size": fingerprint(self.config.image_size)}
+        return dict(self._sums)
 
     def check(self) -> list[Check]:
         """One entry for each file, and one more for each thing that is wrong in it."""
-        if self.root is None or not self.root.is_dir():
-            return [Check.of("", lambda: str(self._place))]
+        place = Check.of(self.config.study, lambda: str(self.place))
+        if place.wrong is not None:
+            return [place]
         subjects = Check.of("subjects", lambda: f"{len(self.subjects)}: {', '.join(self.subjects)}")
         checks = [Check.of("study.json", self._look_at_facts), *self._look_at_pictures(), subjects]
         if subjects.wrong is None:
-            checks.append(Check.of("held out", self._look_at_held_out))
             for subject in self.subjects:
                 checks += self._look_at_subject(subject)
-        return checks
+            checks.append(Check.of("held out", self._look_at_held_out))
+        return _once(checks)
 
     @cached_property
     def facts(self) -> Facts:
@@ -170,7 +167,7 @@ class Folder(Dataset):
             CortexflowError: A misspelt key or a value of the wrong type.
             DamagedFileError: The file is no JSON.
         """
-        path = self._place / "study.json"
+        path = self.place / "study.json"
         content = load_json(path) if path.is_file() else {}
         if not isinstance(content, dict):
             raise CortexflowError(f'{path} must hold an object such as {{"units": "percent signal change"}}, it holds {type(content).__name__}')
@@ -182,19 +179,20 @@ class Folder(Dataset):
     @cached_property
     def pictures(self) -> Pictures:
         """The pictures by name."""
-        table = self._place / "stimuli.tsv"
-        return Pictures(self._place / "stimuli", table if table.is_file() else None)
+        table = self.place / "stimuli.tsv"
+        return Pictures(self.place / "stimuli", table if table.is_file() else None)
 
-    @property
-    def _place(self) -> Path:
-        if self.root is None:
-            raise CortexflowError("folder needs the study's files; name the folder above theirs with --data and theirs with -s data.study=NAME")
-        if not self.root.is_dir():
-            raise CortexflowError(f"{self.root} does not exist; check --data, and name the study's folder with -s data.study=NAME")
-        return self.root
+    @cached_property
+    def _sums(self) -> dict[str, str]:
+        """Read once, however often it is asked for: responses can be many gigabytes."""
+        files = [path for path in map(self.place.joinpath, ("study.json", "held_out.txt", "stimuli.tsv")) if path.is_file()]
+        for subject in self.subjects:
+            files += self._files(subject)
+        made_of = {path.relative_to(self.place).as_posix(): checksum(path) for path in files}
+        return made_of | {"stimuli": self.pictures.checksum(), "image_size": fingerprint(self.config.image_size)}
 
     def _of(self, subject: str) -> Path:
-        return self._place / "subjects" / subject
+        return self.place / "subjects" / subject
 
     def _rows(self, subject: str) -> Rows:
         if subject not in self._tables:
@@ -216,16 +214,16 @@ class Folder(Dataset):
     @cached_property
     def _held_out(self) -> tuple[str, Tensor]:
         """Where the held-out pictures come from, and their ids."""
-        file, named = self._place / "held_out.txt", self.facts.held_out
+        file, named = self.place / "held_out.txt", self.facts.held_out
         column = [self._rows(subject) for subject in self.subjects if self._rows(subject).held_out is not None]
         sources = {"column": bool(column), "file": file.is_file(), "facts": isinstance(named, list)}
         given = [words for source, words in SOURCES.items() if sources[source]]
         if len(given) > 1:
-            raise CortexflowError(f"{self._place} names held-out pictures in {' and in '.join(given)}; keep one of them")
+            raise CortexflowError(f"{self.place} names held-out pictures in {' and in '.join(given)}; keep one of them")
         if column:
             return given[0], self._marked(column)
         if isinstance(named, list):
-            return given[0], self.pictures.find(named, self._place / "study.json").unique()
+            return given[0], self.pictures.find(named, self.place / "study.json").unique()
         if file.is_file():
             return given[0], listed(file, self.pictures)
         shown = torch.cat([self._rows(subject).stimuli for subject in self.subjects])
@@ -285,12 +283,12 @@ class Folder(Dataset):
         return [path for path in (find_responses(folder), *(folder / name for name in names), *areas) if path.is_file()]
 
     def _look_at_facts(self) -> str:
-        there = (self._place / "study.json").is_file()
+        there = (self.place / "study.json").is_file()
         return f"{self.facts.title or 'no title'}; responses in {self.facts.units}" if there else "not there, which is fine"
 
     def _look_at_pictures(self) -> list[Check]:
         checks = [Check.of("stimuli", self._count_pictures)]
-        if (self._place / "stimuli.tsv").is_file():
+        if (self.place / "stimuli.tsv").is_file():
             checks.append(Check.of("stimuli.tsv", lambda: f"{len(self.pictures.ids)} ids"))
         if checks[0].wrong is None:
             looks = (Check.of(f"stimuli/{name}", partial(_look_at_picture, self.pictures.folder / name)) for name in self.pictures.names)
@@ -400,3 +398,10 @@ def _first(checks: list[Check], file: str, what: str) -> list[Check]:
     """The first flaws of one kind, and how many more there are."""
     more = len(checks) - SHOWN
     return checks[:SHOWN] + ([Check(file, wrong=f"{more} {what}")] if more > 0 else [])
+
+
+def _once(checks: list[Check]) -> list[Check]:
+    """The same checks, where an error that has several consequences is written out once."""
+    first = {check.wrong: place for place, check in reversed(list(enumerate(checks)))}
+    said = [check.wrong is not None and first[check.wrong] < place for place, check in enumerate(checks)]
+    return [replace(check, wrong="the same as above") if again else check for check, again in zip(checks, said, strict=True)]

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -90,8 +90,9 @@ class Pictures:
         unknown = [word for word, name in names.items() if name is None]
         if unknown:
             close = difflib.get_close_matches(unknown[0], self.names, 1) or difflib.get_close_matches(unknown[0], list(self._stems), 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; put the picture into {self.folder}, or mend the name"
-            raise CortexflowError(f"{where} names {len(unknown)} stimuli without a picture, the first is {unknown[0]!r}{hint}")
+            mend = f"mend the name (did you mean {close[0]!r}?)" if close else "mend the name"
+            what = f"{where} names {unknown[0]!r}, which is no picture in {self.folder} ({len(unknown)} such names in all)"
+            raise CortexflowError(f"{what}; put the picture there, or {mend}")
         ids = {word: self.ids[name] for word, name in names.items() if name is not None}
         return torch.tensor([ids[word] for word in words], dtype=torch.long)
 
@@ -110,7 +111,7 @@ class Pictures:
 
     def checksum(self) -> str:
         """A fingerprint of every picture's name, id and bytes."""
-        return fingerprint({name: [stimulus, file_checksum(self.folder / name)] for name, stimulus in self.ids.items()})
+        return fingerprint({name: [stimulus, checksum(self.folder / name)] for name, stimulus in self.ids.items()})
 
     @cached_property
     def _by_id(self) -> dict[int, str]:
@@ -171,17 +172,6 @@ def read_picture(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "3 height w
     left, top = (image.width - crop[0]) // 2, (image.height - crop[1]) // 2
     image = image.crop((left, top, left + crop[0], top + crop[1])).resize((width, height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file; a process computes it once, unless the file changes."""
-    status = path.stat()
-    return _checksum(path, status.st_size, status.st_mtime_ns)
-
-
-@cache
-def _checksum(path: Path, size: int, changed: int) -> str:
-    return checksum(path)
 
 
 def _on_grey(file: Image.Image) -> Image.Image:

@@ -1,6 +1,7 @@
 """Tab-separated tables with a header: read whole, or refused with the line that is wrong."""
 
 import csv
+import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ class Table:
 
     def _has(self, name: str) -> None:
         if name not in self.columns:
-            raise CortexflowError(f"{self.path} has no column {name!r}; its columns are {', '.join(self.columns)}")
+            many = len(self.columns) > 12  # a table of confounds has hundreds
+            some = difflib.get_close_matches(name, self.columns, 5, 0) if many else list(self.columns)
+            raise CortexflowError(f"{self.path} has no column {name!r}; its columns are {', '.join(some)}{' …' * many}")
 
     def _number(self, name: str, row: int, cell: str) -> int:
         try:
@@ -118,7 +121,7 @@ def read_table(path: Path, *needed: str) -> Table:
     if missing and len(header) == 1 and any(mark in header[0] for mark in ",; "):
         raise CortexflowError(f"{path} has no tabs in its first line {header[0]!r}; save it with tabs between the columns")
     if missing:
-        raise CortexflowError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(header)}")
+        Table(path, {name: [] for name in header})._has(missing[0])
     if len(set(header)) < len(header):
         raise CortexflowError(f"{path} has the column {max(header, key=header.count)!r} twice; give every column its own name")
     for number, row in enumerate(rows, 2):
