@@ -106,6 +106,7 @@ def separate_weights(
     own, rest = _coefficients(clean, sums, labels)
     weights = own[:, None] * clean + rest @ sums
     told = (weights * clean).sum(1)  # 1 where the trial's own regressor can be told from the rest
+    told[(clean**2).sum(1) < 1e-10 * (regressors**2).sum(1)] = 0  # nothing but rounding is left of it
     if not np.allclose(told, 1, atol=1e-6):
         trial = int(np.argmax(np.abs(told - 1)))
         what = f"the answer to trial {trial + 1} of {len(clean)} is made up by the other trials, the drifts and the confounds"
