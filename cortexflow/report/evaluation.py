@@ -25,7 +25,7 @@ from cortexflow.metrics.nulls import derangement, repeat_against_others
 from cortexflow.metrics.variability import covariance_agreement, repeat_variance, within_stimulus_residuals
 from cortexflow.metrics.voxelwise import bits_per_voxel, median_over_voxels
 from cortexflow.progress import track
-from cortexflow.storage import save_json, save_tensors
+from cortexflow.storage import load_json, save_json, save_tensors
 from cortexflow.training import Joined, Machine, Run, RunConfig, Study, fit, join, open_study, tabulate
 
 SAMPLES = 50  # synthetic trials per test picture, for variability and calibration
@@ -137,7 +137,9 @@ def evaluate(runs: Sequence[Run], machine: Machine, out: Path | str, *, draws: i
     if len(folds) > 1:
         _join_folds(folds)
     metrics = _summary(runs, folds)
-    save_tensors(Path(out) / "evaluation.safetensors", _arrays(folds))
+    cortex = folds[0].study.cortex
+    about = {"subject": cortex.subject, "voxels": cortex.voxels, "areas": list(cortex.areas)}
+    save_tensors(Path(out) / "evaluation.safetensors", _arrays(folds) | {f"cortex.{name}": v for name, v in cortex.tensors().items()}, about)
     save_json(Path(out) / "metrics.json", metrics)
     return metrics
 
@@ -464,6 +466,11 @@ def _summary(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any]:
         "metrics": {name: about for name, about in METRICS.items() if name in used},
         "rows": [row for row in rows if any(score is not None for score in row["scores"].values())],
         "differences": [line for other in names[1:] for line in _differences(names[0], other, folds)],
+        "made": {
+            "runs": [run.folder.name for run in runs],
+            "config": config.model_dump(mode="json"),
+            "provenance": load_json(runs[0].folder / "provenance.json"),
+        },
         "interval": {"level": 0.95, "draws": len(first.test.weights) - 1, "over": "images"},
     }
 

@@ -87,13 +87,17 @@ class Evaluated:
         """
         run = cls(load_metrics(folder), cortex=cortex)
         if (path := folder / "evaluation.safetensors").is_file():
-            run.tensors = load_tensors(path)[0]
+            run.tensors, about = load_tensors(path)
+            if run.cortex is None and "areas" in about:
+                parts = {name.removeprefix("cortex."): value for name, value in run.tensors.items() if name.startswith("cortex.")}
+                run.cortex = Cortex.from_tensors(about["subject"], about["voxels"], about["areas"], parts)
         else:
             run.absent.append("Voxel and pattern figures: evaluation.safetensors is not in the folder.")
         if run.cortex is None and (path := folder / "encoder.safetensors").is_file():
             run.cortex = load_encoder(path).cortex
-        run.config = load_json(path) if (path := folder / "run.json").is_file() else {}
-        run.provenance = load_json(path) if (path := folder / "provenance.json").is_file() else {}
+        made = run.metrics.get("made") or {}  # the folds of a cross-validation are evaluated into a folder of their own
+        run.config = load_json(path) if (path := folder / "run.json").is_file() else made.get("config", {})
+        run.provenance = load_json(path) if (path := folder / "provenance.json").is_file() else made.get("provenance", {})
         run.epochs = _read_lines(folder / "metrics.jsonl")
         return run
 
