@@ -13,6 +13,7 @@ Folds are made of whole groups (pictures), and every mean is that of the trials 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,7 @@ def fold_of(groups: Int[Tensor, " trials"], folds: int, seed: int = 0) -> Int[Te
     return torch.from_numpy(assigned[member.reshape(-1)])
 
 
+@torch.no_grad()
 def ridge_cv(
     features: Float[Tensor, "trials features"],
     targets: Float[Tensor, "trials targets"],
@@ -115,6 +117,8 @@ def ridge_cv(
         Feature-space selection with banded ridge regression (Dupré la Tour et al., 2022).
     """
     candidates = _checked(features, targets, groups, penalties, block)
+    if pool is not None and len(pool) != targets.shape[1]:
+        raise CortexflowError(f"pool has {len(pool)} labels for {targets.shape[1]} targets; give one label per target")
     data = _Factorised(features, fold_of(groups, folds, seed), candidates)
     answer = _Answer.empty(features, targets, held_out)
     shared = _pooled(data, targets, candidates, pool, block) if pool is not None else None
@@ -127,6 +131,7 @@ def ridge_cv(
     return answer.fit()
 
 
+@torch.no_grad()
 def banded_ridge_cv(
     features: Float[Tensor, "trials features"],
     targets: Float[Tensor, "trials targets"],
@@ -226,7 +231,10 @@ class DualRidge:
         rows = gram.mean(0)
         gram.sub_(rows).sub_(rows[:, None]).add_(rows.mean())
         gram.diagonal().add_(penalty)
-        return cls(centred, mean.float(), torch.linalg.cholesky(gram), targets)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if failed:
+            raise CortexflowError(f"a penalty of {penalty} is too small for repeated or collinear features; raise it")
+        return cls(centred, mean.float(), factor, targets)
 
     def mixture(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch trials"]:
         """The share of each training trial in each prediction; the rows sum to one."""
@@ -240,6 +248,7 @@ class DualRidge:
         for columns in _blocks(self.targets.shape[1], block):
             targets = _single(self.targets[:, columns].to(shares.device))
             mean = targets.mean(0, dtype=torch.float64).to(targets)
+            _finite(mean)
             yield columns, shares @ (targets - mean).float() + mean.float()
 
     def predict(self, features: Float[Tensor, "batch features"], block: int = 2048) -> Float[Tensor, "batch targets"]:
@@ -339,7 +348,7 @@ class _Fold:
     held: slice
     values: Tensor  # eigenvalues, float64
     basis: Tensor  # takes features (primal) or trials (dual) to directions
-    mean: Tensor  # of the features over the trials trained on
+    mean: Tensor  # of the features over the trials trained on, which the dual needs not
     test: Tensor  # U: held-out trials along the directions
     pairs: _Pairs | None = None
 
@@ -351,7 +360,7 @@ class _Fold:
     def pair(self, penalties: Tensor) -> None:
         """Prepare the cheap errors, where they are cheaper and exact enough."""
         trials, size = self.test.shape
-        if len(penalties) * trials > size + trials:
+        if size and len(penalties) * trials > size + trials:
             pairs = _Pairs.of(self.values, self.test)
             few = len(pairs.first) <= 4 * size
             self.pairs = pairs if few and pairs.noise(self.filters(penalties), trials) < NOISE else None
@@ -379,28 +388,32 @@ class _Factorised:
         stops = np.cumsum(sizes).tolist()
         held = [slice(stop - count, stop) for stop, count in zip(stops, sizes, strict=True)] + [slice(trials, trials)]
         self.primal = size <= trials - max(sizes)
-        self.gram = _gram(self.features if self.primal else self.features.T)
-        self.folds = [self._primal(rows) if self.primal else self._dual(rows) for rows in held]
-        for some in self.folds[:-1] if penalties is not None else []:
-            some.pair(penalties)  # type: ignore[arg-type]
+        gram = _gram(self.features if self.primal else self.features.T)
 
-    def _primal(self, held: slice) -> _Fold:
+        def learn(rows: slice) -> _Fold:
+            fold = self._primal(gram, rows) if self.primal else self._dual(gram, rows)
+            if penalties is not None and len(fold.test):
+                fold.pair(penalties)
+            return fold
+
+        self.folds = _on_all_cores(learn, held, len(gram))
+
+    def _primal(self, gram: Tensor, held: slice) -> _Fold:
         test = self.features[held].double()
         count = len(self.features) - len(test)
         mean = (self.features.sum(0, dtype=torch.float64) - test.sum(0)) / count
-        gram = self.gram - test.T @ test - count * torch.outer(mean, mean)
-        values, vectors = _eigen(gram)
+        values, vectors = _eigen(gram - test.T @ test - count * torch.outer(mean, mean))
         basis = vectors / values.sqrt()
         return _Fold(held, values, basis.float(), mean.float(), ((test - mean) @ basis).float())
 
-    def _dual(self, held: slice) -> _Fold:
-        train = torch.ones(len(self.gram), dtype=torch.bool, device=self.gram.device)
+    def _dual(self, gram: Tensor, held: slice) -> _Fold:
+        train = torch.ones(len(gram), dtype=torch.bool, device=gram.device)
         train[held] = False
-        gram = self.gram[train][:, train]
+        between, gram = gram[held][:, train], gram[train][:, train]
         rows = gram.mean(0)
         values, vectors = _eigen(gram.sub_(rows).sub_(rows[:, None]).add_(rows.mean()))
-        test = ((self.gram[held][:, train] - rows) @ vectors) / values
-        return _Fold(held, values, vectors.float(), self.features[train].mean(0), test.float())
+        test = ((between - rows) @ vectors) / values
+        return _Fold(held, values, vectors.float(), self.features.new_empty(0), test.float())
 
     def project(self, targets: Tensor) -> _Part:
         """Read a block of targets and take it to the directions of every fold."""
@@ -409,8 +422,7 @@ class _Factorised:
         centred = (targets - mean).float()[self.order]
         left = centred.sum(0)  # what rounding left of the mean
         exact = mean.double() + left.double() / len(centred)
-        if not torch.isfinite(exact).all():
-            raise CortexflowError(f"{int((~torch.isfinite(exact)).sum())} targets hold NaN or infinite values; remove those columns or trials")
+        _finite(exact)
         means = [(left - centred[fold.held].sum(0)) / (len(centred) - len(fold.test)) for fold in self.folds]
         seen = self._seen_primal(centred, means) if self.primal else [self._seen_dual(centred, fold) for fold in self.folds]
         return _Part(exact, centred, seen, means)
@@ -518,10 +530,28 @@ def _eigen(gram: Tensor) -> tuple[Tensor, Tensor]:
     return values[kept], vectors[:, kept]
 
 
+def _on_all_cores(work: Callable[[slice], _Fold], folds: list[slice], size: int) -> list[_Fold]:
+    """One fold per core: the cores wait for each other once, not at every step of every eigendecomposition."""
+    threads = torch.get_num_threads()
+    if threads == 1 or size > 4096:  # a matrix that large keeps all cores busy, and two would take the memory of two
+        return [work(rows) for rows in folds]
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(work, folds))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
     first, second = first - first.mean(0), second - second.mean(0)
     norm = (first.square().sum(0) * second.square().sum(0)).sqrt()
     return torch.where(norm > 0, (first * second).sum(0) / norm, 0.0).clamp(-1, 1)
+
+
+def _finite(means: Tensor) -> None:
+    if not torch.isfinite(means).all():
+        raise CortexflowError(f"{int((~torch.isfinite(means)).sum())} targets hold NaN or infinite values; remove those columns or trials")
 
 
 def _single(values: Tensor) -> Tensor:

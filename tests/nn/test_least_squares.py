@@ -230,6 +230,34 @@ def test_other_floats_are_read_as_they_are(type):
     torch.testing.assert_close(DualRidge.fit(x, y.to(type), 3.0).predict(x), DualRidge.fit(x, y, 3.0).predict(x), rtol=1e-4, atol=1e-3)
 
 
+def test_constant_features_predict_the_mean():
+    x, y, groups = study()
+    fit = ridge_cv(torch.ones_like(x), y, groups, PENALTIES)
+    assert not fit.weights.any() and fit.scores.abs().max() < 1e-6
+    torch.testing.assert_close(fit.intercept, y.mean(0))
+
+
+def test_threads_change_nothing_and_are_given_back():
+    x, y, groups = study()
+    before, one = torch.get_num_threads(), ridge_cv(x, y, groups, PENALTIES)
+    torch.set_num_threads(3)
+    try:
+        several = ridge_cv(x, y, groups, PENALTIES)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(one.penalties, several.penalties)
+    torch.testing.assert_close(one.weights, several.weights, rtol=1e-5, atol=1e-6)
+
+
+def test_dual_form_refuses_what_it_cannot_solve():
+    x, y, _ = study()
+    with pytest.raises(CortexflowError, match="too small"):
+        DualRidge.fit(x * 1e6, y, 1e-9)
+    with pytest.raises(CortexflowError, match="1 targets hold NaN"):
+        DualRidge.fit(x, y.index_fill(1, torch.tensor([3]), torch.nan), 1.0).predict(x)
+
+
 def test_progress_reaches_the_number_of_targets():
     x, y, groups = study()
     seen = []
@@ -269,5 +297,7 @@ def test_rows_must_agree():
         for call in (lambda: ridge_cv(x[:-1], y, groups, PENALTIES), lambda: DualRidge.fit(x, y[:-1], 1.0)):
             with pytest.raises(CortexflowError, match="120.*one row per trial"):
                 call()
+        with pytest.raises(CortexflowError, match="119 labels for 7 targets"):
+            ridge_cv(x, y, groups, PENALTIES, pool=groups[:-1])
     finally:
         config.update("jaxtyping_disable", False)
