@@ -35,6 +35,7 @@ LEAST_CEILING = 0.1  # share of variance; below, "share of the ceiling" divides 
 CHOSEN_R = 0.2
 LEVELS = (0.5, 0.8, 0.95)
 AVERAGED = (1, 2, 5, 10, 20, 50)  # numbers of samples averaged, for accuracy against their number
+NEIGHBOURS = 5  # volumes of a time series that are resampled together, the width of a haemodynamic response
 SHUFFLES, DENSITY_SHUFFLES = 50, 20
 AT_ONCE = 30_000_000  # numbers in a batch of samples
 
@@ -336,8 +337,8 @@ def _reference(run: Run, encoder: Mapping[str, Any], training: Joined, study: St
 
 def _test_side(single: Joined, study: Study, draws: int, seed: int) -> HeldOut:
     trials, generator = single.trials, torch.Generator().manual_seed(seed)
-    if trials.exposure is not None:  # volumes answer many pictures and each other: they are resampled in runs of 20 s or so
-        rows, blocks = torch.arange(len(trials)), torch.arange(len(trials)) // 15
+    if trials.exposure is not None:  # volumes answer many pictures and each other: neighbours are resampled together
+        rows, blocks = torch.arange(len(trials)), torch.arange(len(trials)) // NEIGHBOURS
         weights = resampling_weights(len(trials), draws, generator, blocks)
         return HeldOut(single, trials.responses, single.features, rows, weights, torch.full((trials.voxels,), torch.nan))
     average = average_repeats(trials)
@@ -514,7 +515,7 @@ def _warnings(study: Study, test: HeldOut, run: Run) -> list[str]:
     if run.config.zscore == "none":
         warnings.append("Responses are not z-scored: scores across voxels are then reached by a constant pattern.")
     if test.single.trials.exposure is not None:
-        warnings.append("Test rows are volumes of a time series: neighbours are correlated, so they are resampled in blocks of 15.")
+        warnings.append(f"Test rows are volumes of a time series, whose neighbours are correlated: {NEIGHBOURS} are resampled together.")
     elif not test.repeated:
         warnings.append("No test picture was repeated: there is no noise ceiling and no measured variability.")
     return warnings
