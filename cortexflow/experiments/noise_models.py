@@ -18,7 +18,7 @@ from cortexflow.encoding.base import DensityEncoder, Encoder
 from cortexflow.experiments.base import Estimate, Question, estimate
 from cortexflow.metrics.intervals import resampling_weights, weighted_correlation
 from cortexflow.metrics.nulls import derangement
-from cortexflow.metrics.variability import repeat_variance
+from cortexflow.metrics.variability import within_stimulus_residuals
 from cortexflow.metrics.voxelwise import bits_per_voxel, median_over_voxels
 from cortexflow.progress import track
 from cortexflow.storage import load_tensors, save_tensors
@@ -102,7 +102,7 @@ class NoiseModels(Question):
         return (
             scores
             | _accuracy(last, fitted({"name": "null"}), test, self.config.draws, seed)
-            | {"sample variance / repeat variance": _ratio(last, test).double().expand(self.config.draws + 1)}
+            | {"sample variance / repeat variance": _ratio(last, test, self.config.draws, seed)}
         )
 
 
@@ -111,10 +111,14 @@ def _bits(encoder: Encoder, test: Joined) -> Tensor:
     return bits_per_voxel(encoder.log_prob(test.features, test.trials.responses), encoder.voxels)
 
 
-def _ratio(encoder: Encoder, test: Joined) -> Tensor:
+def _ratio(encoder: Encoder, test: Joined, draws: int, seed: int) -> Tensor:
     """Median over voxels of the variance of samples over the variance across repeats; this noise is the same for all images."""
-    samples = encoder.sample(test.features[:1], 2000)[:, 0]
-    return (samples.var(0) / repeat_variance(test.trials.responses, test.trials.stimuli)).median()
+    samples = encoder.sample(test.features[:1], 2000)[:, 0].double()
+    images, row, counts = torch.unique(test.trials.stimuli, return_inverse=True, return_counts=True)
+    squares = within_stimulus_residuals(test.trials.responses, test.trials.stimuli).double().square()
+    seen = counts[row] > 1
+    weights = resampling_weights(len(images), draws, torch.Generator().manual_seed(seed))[:, row[seen]]
+    return median_over_voxels(samples.var(0) / (weights @ squares / weights.sum(1, keepdim=True)))
 
 
 def _scores(bits: Mapping[str, Tensor], test: Joined, draws: int, seed: int) -> dict[str, Tensor]:
