@@ -179,7 +179,7 @@ def _hdf5(path: Path, mask: Mask | None) -> Responses:
             yield from _blocks(file[name], name, used)
 
     with readable(path), h5py.File(path, "r") as file:
-        name = _dataset(path, list(file))
+        name = _dataset(path, [name for name, entry in file.items() if isinstance(entry, h5py.Dataset)])
         shape, dtype = file[name].shape, file[name].dtype
     return _of_array(path, name, shape or (), dtype, mask, pieces)
 

@@ -1,5 +1,6 @@
 """NIfTI files, a block of volumes at a time, so that memory never holds more of them than it must."""
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -12,12 +13,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from nibabel.wrapstruct import WrapStructError
 from torch import Tensor
 
 from cortexflow.errors import CortexflowError, DamagedFileError
 
 BLOCK = 64 << 20  # bytes of a file that are held at a time
 ENDINGS = (".nii.gz", ".nii")
+DAMAGE = (  # what nibabel, numpy, h5py and their decompressors raise on a file that is cut short or altered
+    *(ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+    *(OSError, EOFError, ValueError, KeyError, RuntimeError, SyntaxError),
+)
 
 
 @contextmanager
@@ -25,7 +32,7 @@ def readable(path: Path) -> Iterator[None]:
     """What goes wrong in reading a file becomes a DamagedFileError that names it."""
     try:
         yield
-    except (ImageFileError, zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
+    except DAMAGE as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise DamagedFileError(f"{path} is damaged or not of its type ({why}); copy or make the file again") from error
 

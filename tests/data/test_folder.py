@@ -1,7 +1,9 @@
 import json
 import re
+import shlex
 import shutil
 import warnings
+from pathlib import Path
 
 import h5py
 import nibabel
@@ -388,6 +390,38 @@ class TestBadInput:
         refused(root, "holds no pictures")
 
 
+@pytest.mark.parametrize("form", ["responses.npy", "responses.h5", "responses.npz", "TYPED_FITHRF_GLMDENOISE_RR.hdf5", "responses.nii.gz"])
+def test_any_damage_is_a_clear_error_or_harmless(root, responses, form):
+    """Every file in turn is cut, emptied, altered or replaced: nothing but an error of one line may come of it."""
+    TestFormats().read(root, responses, form)
+    table(root / "subjects/subj01/areas.tsv", ["V1"], [[1]] * VOXELS)
+    table(root / "stimuli.tsv", ["id", "stimulus"], enumerate(NAMES))
+    (root / "study.json").write_text('{"title": "Mine"}')
+    random, refusals = np.random.default_rng(0), 0
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        whole = path.read_bytes()
+        flipped = bytearray(whole)
+        for place in random.integers(0, len(whole), 9):
+            flipped[place] = random.integers(256)
+        for content in (b"", whole[: len(whole) // 2], bytes(flipped), random.bytes(200)):
+            path.write_bytes(content)
+            dataset = study(root)
+            for read in (
+                lambda d: d.trials("subj01"),
+                lambda d: d.cortex("subj01"),
+                Folder.held_out,
+                lambda d: d.images(torch.arange(4)),
+                Folder.check,
+            ):
+                try:
+                    read(dataset)
+                except CortexflowError as error:
+                    assert "\n" not in str(error)
+                    refusals += 1
+        path.write_bytes(whole)
+    assert refusals > 50 and wrong(root) == {}
+
+
 class TestCheck:
     def test_a_sound_study(self, root):
         picture(root / "stimuli" / "unused.png", 5)
@@ -506,3 +540,20 @@ def test_reading_warns_of_nothing(root):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         study(root).trials("subj01")
+
+
+def test_the_example_of_the_page_works_as_it_is_pasted(tmp_path, monkeypatch):
+    """Every command after the tiny study, as the page gives it, on the files that the page makes."""
+    page = (Path(__file__).parents[2] / "docs" / "your_own_study.md").read_text().split("## A tiny one to paste")[1]
+    code, commands = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)[:2]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "your_own_study.md", "exec"), {})
+    for command in commands.strip().splitlines():
+        words = shlex.split(command)
+        assert words[0] == "cortexflow"
+        result = CliRunner().invoke(app, words[1:], env={"COLUMNS": "200"})
+        assert result.exit_code == 0, result.output
+    rows = {
+        row["kind"]: row["scores"]["r"]["value"] for row in json.loads(Path("runs/tiny/metrics.json").read_text())["rows"] if row["group"] == "all"
+    }
+    assert rows["model"] > 0.3 > rows["null"]
