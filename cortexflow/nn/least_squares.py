@@ -121,7 +121,9 @@ def ridge_cv(
         raise CortexflowError(f"pool has {len(pool)} labels for {targets.shape[1]} targets; give one label per target")
     data = _Factorised(features, fold_of(groups, folds, seed), candidates)
     answer = _Answer.empty(features, targets, held_out)
-    shared = _pooled(data, targets, candidates, pool, block) if pool is not None else None
+    shared = candidates.expand(targets.shape[1]) if len(candidates) == 1 else None
+    if pool is not None and shared is None:
+        shared = _pooled(data, targets, candidates, pool, block)
     for columns in _blocks(targets.shape[1], block):
         part = data.project(targets[:, columns])
         chosen = shared[columns] if shared is not None else candidates[data.errors(part, candidates).argmin(0)]
@@ -360,7 +362,7 @@ class _Fold:
     def pair(self, penalties: Tensor) -> None:
         """Prepare the cheap errors, where they are cheaper and exact enough."""
         trials, size = self.test.shape
-        if size and len(penalties) * trials > size + trials:
+        if size and len(penalties) > 1 and len(penalties) * trials > size + trials:
             pairs = _Pairs.of(self.values, self.test)
             few = len(pairs.first) <= 4 * size
             self.pairs = pairs if few and pairs.noise(self.filters(penalties), trials) < NOISE else None
@@ -442,7 +444,7 @@ class _Factorised:
     def errors(self, part: _Part, penalties: Tensor) -> Tensor:
         """Mean over folds of the mean squared error on held-out trials, penalties × targets."""
         errors = self._errors(part, penalties, cheap=True)
-        if len(penalties) > 1 and any(fold.pairs is not None for fold in self.folds):
+        if any(fold.pairs is not None for fold in self.folds):
             best, second = errors.topk(2, dim=0, largest=False).values
             scale = torch.maximum(best, part.targets.square().mean(0))
             tied = (second - best < TIE * scale).nonzero().squeeze(1)  # too near to call by the cheap way
