@@ -2,19 +2,20 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor
 
 from cortexflow.catalog import Choices
 from cortexflow.report.finding import write_finding
-from cortexflow.storage import save_json
+from cortexflow.storage import load_tensors, save_json, save_tensors
 from cortexflow.training import Machine, made_of
 
 
@@ -44,10 +45,10 @@ class Estimate:
 
     Arguments:
         name: What it is, in words.
-        value: The mean over seeds (or subjects).
+        value: The mean over seeds, each the mean over its subjects.
         low: The lower end of its interval.
         high: The upper end.
-        over: What the interval resamples: "images", "images and seeds" …
+        over: What the interval resamples: "images", "images and seeds", "images, subjects and seeds" …
         each: The value, low and high of every seed, in their order.
         unit: Of the value.
     """
@@ -70,22 +71,60 @@ class Estimate:
         return -bound <= self.low and self.high <= bound
 
 
-def estimate(name: str, draws: Sequence[Float[Tensor, " draws"]], unit: str = "", seed: int = 0) -> Estimate:
-    """Combine seeds: each draw of the interval resamples the seeds, then takes a bootstrap draw of each.
+def estimate(name: str, draws: Sequence[Float[Tensor, "*subjects draws"]], unit: str = "", seed: int = 0, over: str | None = None) -> Estimate:
+    """Combine seeds: each draw of the interval resamples the seeds, in each of them its subjects, and takes their bootstrap draw.
+
+    Subjects of one seed must have seen the same pictures and share the draws of them (the weights have one seed), so that
+    what a draw of pictures does to all of them at once is kept. Few seeds or subjects give too short an interval: of three,
+    none lies outside their range.
 
     Arguments:
         name: What it is, in words.
-        draws: For every seed the estimate followed by its bootstrap draws over images, as many for each.
+        draws: For every seed the estimate followed by its bootstrap draws over images, as many for each; of several subjects
+            one row each.
         unit: Of the value.
-        seed: Of the resampling of seeds.
+        seed: Of the resampling of seeds and subjects.
+        over: What is resampled, in words; by default what the shapes say.
+
+    Example:
+        Two seeds without any spread over images, ``[torch.tensor([1.0, 1.0, …]), torch.tensor([3.0, 3.0, …])]``: value 2,
+        interval [1, 3], because a draw picks seed 1 twice with chance 1/4, and seed 2 as often.
     """
-    each = tuple((float(one[0]), float(one[1:].quantile(0.025)), float(one[1:].quantile(0.975))) for one in draws)
-    every = torch.stack([one[1:] for one in draws])
-    picked = torch.randint(len(draws), every.T.shape, generator=torch.Generator().manual_seed(seed))
-    pooled = every.T.gather(1, picked).mean(1)
-    over = "images" if len(draws) == 1 else "images and seeds"
-    value = sum(value for value, _, _ in each) / len(each)
-    return Estimate(name, value, float(pooled.quantile(0.025)), float(pooled.quantile(0.975)), over, each, unit)
+    every = torch.stack([one.reshape(-1, one.shape[-1]).double() for one in draws])
+    generator = torch.Generator().manual_seed(seed)
+    alone = [_quantiles(_resampled(one[None], generator)) for one in every]
+    value = every[:, :, 0].mean(1)
+    each = tuple((float(middle), *ends) for middle, ends in zip(value, alone, strict=True))
+    return Estimate(name, float(value.mean()), *_quantiles(_resampled(every, generator)), over or _what(*every.shape[:2]), each, unit)
+
+
+def part(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """What an earlier call left in this file; else what is computed now, and left there.
+
+    Arguments:
+        path: Its name must hold every choice that the numbers follow from.
+        compute: Named tensors.
+    """
+    if not path.is_file():
+        save_tensors(path, compute())
+    return load_tensors(path)[0]
+
+
+def _resampled(every: Float[Tensor, "seeds subjects draws"], generator: torch.Generator) -> Float[Tensor, " resampled"]:
+    """Draw by draw, the mean over seeds and subjects that were picked with replacement."""
+    seeds, subjects, count = every.shape[0], every.shape[1], every.shape[2] - 1
+    seed = torch.randint(seeds, (count, seeds, 1), generator=generator)
+    subject = torch.randint(subjects, (count, seeds, subjects), generator=generator)
+    return every[seed, subject, torch.arange(1, count + 1)[:, None, None]].mean((1, 2))
+
+
+def _quantiles(draws: Tensor) -> tuple[float, float]:
+    return float(draws.quantile(0.025)), float(draws.quantile(0.975))
+
+
+def _what(seeds: int, subjects: int) -> str:
+    words = ["images"] + ["subjects"] * (subjects > 1) + ["seeds"] * (seeds > 1)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 @dataclass(frozen=True)
@@ -120,6 +159,9 @@ class Question(Experiment):
     def decide(self, estimates: Mapping[str, Estimate]) -> tuple[Literal["yes", "no", "undecided"], str]:
         """The verdict by the rule, and the sentence that says why."""
 
+    def figure(self, estimates: Sequence[Estimate]) -> Figure | None:
+        """A picture of the question's own, above those of all estimates; none by default."""
+
     def run(self, folder: Path, machine: Machine) -> None:
         """Print the plan, measure, decide, and write ``finding.json`` and ``finding.html``."""
         console = Console()
@@ -137,7 +179,7 @@ class Question(Experiment):
             "made": made_of(machine, time.perf_counter() - began),
         }
         save_json(folder / "finding.json", content)
-        page = write_finding(folder)
+        page = write_finding(folder, self.figure(estimates))
         for one in estimates:
             console.print(f"  {one.name}: {one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}] {one.unit}")
         console.print(f"[bold]{verdict}[/bold]: {why}\n{page}")
