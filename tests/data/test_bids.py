@@ -5,6 +5,7 @@ import nibabel
 import numpy as np
 import pandas
 import pytest
+import scipy.stats
 import torch
 from PIL import Image
 
@@ -34,6 +35,12 @@ def convolved(onsets, durations, times):
         answer = np.convolve(np.ones(round(duration / step)), response)
         rows.append(np.interp(times - onset, np.arange(len(answer)) * step, answer, left=0, right=0))
     return np.stack(rows)
+
+
+def risen(times):
+    """The integral of the canonical response, in closed form."""
+    integral = [scipy.stats.gamma.cdf(t, 6) - scipy.stats.gamma.cdf(t, 16) / 6 for t in (times, 32.0)]
+    return integral[0] / integral[1]
 
 
 def table(path, header, rows):
@@ -84,7 +91,7 @@ class Study:
         volumes[INSIDE > 0] = signal.T
         save(self.bold(session), volumes)
         save(self.path(session, "desc-brain_mask.nii.gz"), INSIDE)
-        rows = [[*row, change] for row, change in zip(motion.tolist(), ["n/a", *np.diff(motion[:, 0])], strict=True)]
+        rows = [[*row, change] for row, change in zip(motion.tolist(), ["n/a", *(3 + np.diff(motion[:, 0]))], strict=True)]
         table(self.path(session, "desc-confounds_timeseries.tsv", space=""), ["trans_x", "rot_z", "trans_x_derivative1"], rows)
         shown = [(f"{onset:.3f}", 2, word, "animal" if i % 2 else "beast") for i, (onset, word) in enumerate(zip(onsets, words, strict=True))]
         table(self.events(session), ["onset", "duration", "stim_file", "trial_type"], [*shown, (1, 3, "n/a", "fixation")])
@@ -161,7 +168,7 @@ class TestEstimates:
         for onsets, (signal, motion) in zip(crowded.onsets, crowded.signal, strict=True):
             regressors = convolved(onsets, np.full(len(onsets), 2.0), np.arange(VOLUMES) * TR)
             peak = convolved([0.0], [2.0], np.arange(0, 40, 0.01)).max()
-            change = np.diff(motion[:, 0])
+            change = 3 + np.diff(motion[:, 0])
             motion = np.c_[motion, np.r_[change.mean(), change]]  # the table has no change of the first volume
             slow = np.stack([np.cos(np.pi * k * (2 * np.arange(VOLUMES) + 1) / (2 * VOLUMES)) for k in range(int(2 * VOLUMES * TR / 128) + 1)], 1)
             kinds = np.arange(len(onsets)) % 2 if others == "by condition" else np.zeros(len(onsets))
@@ -213,7 +220,8 @@ class TestSingleTrials:
     def test_answers_are_boxes_convolved(self):
         onsets, durations = np.array([3.3, 10.0, 41.7]), np.array([0.5, 3.0, 20.0])
         evoked = answers(onsets, durations, 100, 1.2)
-        np.testing.assert_allclose(evoked.regressors, convolved(onsets, durations, np.arange(100) * 1.2), atol=5e-3)
+        times = np.arange(100) * 1.2 - onsets[:, None]
+        np.testing.assert_allclose(evoked.regressors, risen(times) - risen(times - durations[:, None]), atol=3e-4)
         assert evoked.regressors[2].max() > 1  # a lasting stimulus overshoots its plateau of 1
         np.testing.assert_allclose(evoked.recorded, 1, atol=1e-6)
 

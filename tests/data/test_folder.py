@@ -203,8 +203,9 @@ class TestFormats:
         assert wrong(root) == {}
 
     @pytest.mark.parametrize("dtype", [">f4", "f8", "f2", "i2"])
-    def test_other_numbers_become_single_precision(self, root, responses, blocks, dtype):
-        values = np.asfortranarray((100 * responses).astype(dtype))
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_other_numbers_become_single_precision(self, root, responses, blocks, dtype, order):
+        values = np.asarray(100 * responses, dtype=dtype, order=order)
         np.save(root / "subjects/subj01/responses.npy", values)
         np.testing.assert_array_equal(study(root).trials("subj01").responses.numpy(), values.astype(np.float32))
 
