@@ -3,7 +3,6 @@ import shutil
 
 import nibabel
 import numpy as np
-import pandas
 import pytest
 import scipy.stats
 import torch
@@ -182,7 +181,7 @@ class TestEstimates:
 
     def test_agrees_with_nilearn(self, crowded):
         """Another's haemodynamic response is nearly this one, so that responses correlate and do not coincide."""
-        first_level = pytest.importorskip("nilearn.glm.first_level")
+        first_level, pandas = pytest.importorskip("nilearn.glm.first_level"), pytest.importorskip("pandas")
         responses = crowded.open().trials("sub-01").responses.numpy()[: len(crowded.onsets[0])]
         signal, motion = crowded.signal[0]
         for trial in range(0, len(responses), 9):
