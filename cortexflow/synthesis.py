@@ -22,6 +22,8 @@ from cortexflow.storage import checksum, load_json, replacing, save_json
 from cortexflow.training import Run
 
 BATCH = 32
+AT_ONCE = 50_000_000  # numbers of a batch that are held in memory
+MOST_NPZ = 500  # samples of an npz: each is spooled to a file of its own
 
 
 class Writer(Protocol):
@@ -50,11 +52,14 @@ def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 
     out, paths = Path(out), list_pictures(folder)
     if samples < 1:
         raise CortexflowError(f"{samples} samples were asked; ask for at least 1 (the mean is always written)")
+    if out.suffix == ".npz" and samples > MOST_NPZ:
+        raise CortexflowError(f"an npz takes at most {MOST_NPZ} samples, {samples} were asked; write a .h5 file")
     voxels = _voxels(run, areas)
     made_by = load_json(run.folder / "provenance.json")
     size = tuple(made_by["pictures"])
     with open_writer(out, len(paths), samples, voxels) as writer:
-        for batch in track(list(_batches(paths, BATCH)), "synthesizing"):
+        rows = min(BATCH, max(1, AT_ONCE // (samples * run.encoder.voxels)))
+        for batch in track(list(_batches(paths, rows)), "synthesizing"):
             images = torch.stack([read_picture(path, size) for path in batch])
             writer.append(*_respond(run, images, [_seed(seed, path) for path in batch], samples, voxels))
     manifest = {

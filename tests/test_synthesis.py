@@ -95,6 +95,8 @@ def test_bad_input_is_one_clear_line(run, pictures, tmp_path):
         synthesize(run, pictures, tmp_path / "out.mat")
     with pytest.raises(CortexflowError, match="at least 1"):
         synthesize(run, pictures, tmp_path / "out.npz", samples=0)
+    with pytest.raises(CortexflowError, match=r"at most 500 samples, 501 were asked; write a \.h5 file"):
+        synthesize(run, pictures, tmp_path / "out.npz", samples=501)
     with pytest.raises(CortexflowError, match="has no area 'FFA'; choose from V1"):
         synthesize(run, pictures, tmp_path / "out.npz", areas="FFA")
 
