@@ -455,8 +455,8 @@ def _summary(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any]:
     rows = [_line(name, group, folds) for group in first.groups for name in names]
     used = {metric for row in rows for metric, score in row["scores"].items() if score is not None}
     return {
-        "title": f"{config.title}, {config.subject}, {config.data['name']}",
-        "study": config.data["name"],
+        "title": f"{config.title}, {config.subject}, {config.data.get('study', config.data['name'])}",
+        "study": config.data.get("study", config.data["name"]),
         "subject": config.subject,
         "model": config.title,
         "units": first.test.single.trials.units,
