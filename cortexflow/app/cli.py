@@ -233,6 +233,15 @@ def main() -> None:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError:
+        print("error: not enough memory; use fewer voxels (-s area=V1), features (-s components=50) or samples", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:  # nothing else should come this far: it is ours to mend
+        if debug:
+            traceback.print_exc()
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"error: {what}; this is a flaw of cortexflow, please report what --debug shows", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, train again with --resume", file=sys.stderr)
         sys.exit(130)

@@ -102,6 +102,11 @@ class Haxby2001(Dataset):
         units = f"BOLD signal, {self.config.detrend} drift removed, z-scored within run"
         return Trials(subject, stimuli, sessions, _occurrences(stimuli), responses, units, sessions)
 
+    def _look(self, subject: str) -> str:
+        """Trials and cortex of a subject; this study has no pictures to look at."""
+        trials, cortex = self.trials(subject), self.cortex(subject)
+        return f"{len(trials)} trials of {len(self.conditions)} categories, {cortex.voxels} voxels, no pictures"
+
     def images(self, stimuli: Int[Tensor, " stimuli"]) -> UInt8[Tensor, "stimuli 3 height width"]:
         """Raises CortexflowError: there are no pictures."""
         what = "haxby2001 was published without its pictures; a stimulus id is a category"

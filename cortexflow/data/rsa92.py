@@ -95,6 +95,11 @@ class Rsa92(Dataset):
         """Raises CortexflowError: there are no responses."""
         self._refuse("responses", "rdms(subject)")
 
+    def _look(self, subject: str) -> str:
+        """Dissimilarities of a subject; this study has neither responses nor pictures."""
+        rdms = self.rdms(subject)
+        return f"{len(rdms)} sessions of dissimilarities between {rdms.shape[-1]} objects, no responses, no pictures"
+
     def images(self, stimuli: Int[Tensor, " stimuli"]) -> UInt8[Tensor, "stimuli 3 height width"]:
         """Raises CortexflowError: there are no pictures."""
         self._refuse("pictures", "models() and categories")
