@@ -4,9 +4,11 @@ Tensors are stored as safetensors, never as pickles. Every file of ours carries 
 so that a truncated or altered file is an error and never a silent wrong number.
 """
 
+import glob
 import hashlib
 import json
 import os
+import platform
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,6 +25,7 @@ from torch import Tensor
 from cortexflow.errors import CortexflowError, DamagedFileError
 
 FORMAT = 1  # raised when a file of ours can no longer be read by older code
+MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # in the names of temporary files
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """A temporary path in the same folder that takes the name ``path`` only if the block ends well.
 
     Arguments:
-        path: The file to write; its folder is made.
+        path: The file to write; its folder is made. What a killed process left of the same file is removed.
 
     Raises:
         CortexflowError: The file could not be written (disk full, no permission). The old file, if any, is untouched.
@@ -39,7 +42,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        _remove_orphans(path)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.{MACHINE}-{os.getpid()}-", suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -143,6 +147,26 @@ def finite(content: Any) -> Any:
     if isinstance(content, float) and not np.isfinite(content):
         return None
     return str(content) if isinstance(content, Path) else content
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove temporary files of the same name whose writer, a process of this machine, is gone: it was killed."""
+    for orphan in path.parent.glob(f".{glob.escape(path.name)}.{MACHINE}-*.part"):
+        process = orphan.name.rsplit("-", 2)[1]
+        if process.isdigit() and not _runs(int(process)):
+            orphan.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":  # elsewhere the question below would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _crc(tensors: Mapping[str, Tensor], content: str) -> int:

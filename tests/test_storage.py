@@ -1,6 +1,8 @@
 import errno
 import json
+import multiprocessing
 import os
+import signal
 
 import pytest
 import torch
@@ -81,6 +83,25 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    def begin(path):
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for name in ("x.json", "y.json"):
+        process = multiprocessing.get_context("fork").Process(target=begin, args=(tmp_path / name,))
+        process.start()
+        process.join()
+    assert len(os.listdir(tmp_path)) == 2
+    with replacing(tmp_path / "x.json") as mine:
+        mine.write_text("1")
+        save_json(tmp_path / "x.json", 2)  # another writer of the same file, who must not take ours for an orphan
+        assert mine.exists()
+    assert load_json(tmp_path / "x.json") == 1
+    assert [name for name in os.listdir(tmp_path) if name != "x.json" and not name.startswith(".y.json.")] == []
 
 
 def test_json_holds_no_nan(tmp_path):
