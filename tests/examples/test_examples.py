@@ -1,10 +1,13 @@
 """The examples run and print the known figures."""
 
+import importlib.util
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+
+from cortexflow.storage import load_json
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -47,3 +50,31 @@ def test_objects_in_cortex_and_models(printed, recordings):
 def test_without_data_one_line_says_what_to_do(printed, name):
     with pytest.raises(SystemExit, match=r"needs the folder of its files; copy .* and name the folder above DIR with --data$"):
         printed(name)
+
+
+def test_a_constant_scores_as_a_model_does_across_voxels_and_nothing_across_pictures(tmp_path, monkeypatch):
+    """Small studies of two seeds; the bounds hold for any."""
+    spec = importlib.util.spec_from_file_location("constant_pattern", EXAMPLES / "constant_pattern.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    monkeypatch.setattr(example, "SEEDS", 2)
+    monkeypatch.setattr(example, "STUDY", {"images": 160, "held_out": 40, "voxels": 80, "image_size": 32, "subjects": 2})
+    monkeypatch.setattr(sys, "argv", ["constant_pattern.py", "--seed", "5", "--out", str(tmp_path)])
+    example.main()
+    scores = {name: one["value"] for name, one in load_json(tmp_path / "constant_pattern.json")["scores"].items()}
+    assert scores["r across voxels, constant"] > 0.8 * scores["r across voxels, true mean"] > 0.4
+    assert abs(scores["r across voxels, ridge"] - scores["r across voxels, constant"]) < 0.06
+    assert scores["r per voxel, constant"] == scores["r across voxels, z-scored, constant"] == 0
+    assert 0.1 < scores["r per voxel, ridge"] < scores["r per voxel, true mean"]
+    assert scores["MSE, true mean"] < scores["MSE, constant"]
+    assert (tmp_path / "constant_pattern.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_published_means_are_those_of_the_page():
+    page = (EXAMPLES.parent / "docs" / "constant_pattern.md").read_text()
+    published = runpy.run_path(str(EXAMPLES / "constant_pattern.py"))["PUBLISHED"]
+    means = [sum(rows[row][place] for rows in published.values()) / 4 for row in ("constant", "SynBrain") for place in (0, 1)]
+    assert means == pytest.approx([0.1355, 0.673, 0.1385, 0.687], abs=6e-4)
+    for subject, rows in published.items():
+        error, r = rows["constant"]
+        assert f"| {subject} | {error:.4f} / {r:.3f}".replace(" 0.", " .") in page
