@@ -6,9 +6,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from cortexflow.encoding.base import Encoder
-from cortexflow.report.evaluation import HeldOut, Scorer, _test_side
+from cortexflow.encoding.base import DensityEncoder, Encoder
+from cortexflow.errors import CortexflowError
+from cortexflow.metrics.voxelwise import bits_per_voxel
+from cortexflow.report.evaluation import HeldOut, Row, Scorer, _test_side
 from cortexflow.training import Joined, Machine, RunConfig, Study, fit, fit_space, join, tabulate
 
 
@@ -49,8 +53,25 @@ class Comparison:
 
     def fitted(self, encoder: Mapping[str, Any]) -> Encoder:
         """A model of this name and these options, fitted to the training side."""
-        config = RunConfig.of({**self.config.model_dump(), "encoder": dict(encoder)})
+        config = self.config.model_copy(update={"encoder": dict(encoder)})  # name and options are checked where it is built
         return fit(config, self.training, self.levels, self.study.cortex, None, self.machine)
+
+    @torch.no_grad()
+    def accuracy(self, encoder: Encoder, features: Float[Tensor, "images features"] | None = None) -> Row:
+        """Scores of the expectation of every held-out picture, or of these features in place of theirs."""
+        return self.scorer.prediction("model", encoder.predict(self.test.features if features is None else features))
+
+    @torch.no_grad()
+    def bits(self, encoder: Encoder) -> Float[Tensor, " draws"]:
+        """Bits per voxel of single held-out trials, in the estimate and in every draw of pictures.
+
+        Raises:
+            CortexflowError: The model has no density.
+        """
+        if not isinstance(encoder, DensityEncoder):
+            raise CortexflowError(f"bits need a density, which {encoder.name} has not; choose another model, or score its samples")
+        log_prob = encoder.log_prob(self.test.features[self.test.row], self.test.trials)
+        return self.test.trial_mean(bits_per_voxel(log_prob, encoder.voxels))
 
     @cached_property
     def scorer(self) -> Scorer:

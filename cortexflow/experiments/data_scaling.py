@@ -28,7 +28,6 @@ from cortexflow.encoding.base import Encoder
 from cortexflow.experiments.base import Estimate, Question, estimate, part
 from cortexflow.experiments.comparison import Comparison
 from cortexflow.metrics.nulls import derangement
-from cortexflow.metrics.voxelwise import bits_per_voxel
 from cortexflow.progress import track
 from cortexflow.report.canvas import KINDS, MUTED, new_figure, styled
 from cortexflow.storage import fingerprint
@@ -137,8 +136,9 @@ class DataScaling(Question):
         for size in sizes:
             comparison = Comparison.of(config, _smaller(study, size, seed), machine, self.config.draws)
             ridge = comparison.fitted({"name": "ridge", "noise": "factors+radius"})
-            scores |= {f"r.{size}": _r(comparison, ridge), f"bits.{size}": _bits(comparison, ridge)}
-        scores |= {"r.null": _r(comparison, comparison.fitted({"name": "null"})), "r.other": _chance(comparison, ridge, seed)}
+            scores |= {f"r.{size}": comparison.accuracy(ridge).scores["r", "all"], f"bits.{size}": comparison.bits(ridge)}
+        null = comparison.fitted({"name": "null"})
+        scores |= {"r.null": comparison.accuracy(null).scores["r", "all"], "r.other": _chance(comparison, ridge, seed)}
         return scores | laws(sizes, torch.stack([scores[f"r.{size}"] for size in sizes], 1))
 
 
@@ -164,7 +164,7 @@ def law(n: Float[np.ndarray, "*sizes"] | float, limit: float, scale: float, expo
     Example:
         A limit of .5, a scale of 2 and an exponent of .5 at n = 100: .5 − 2 / 10 = .3.
     """
-    return limit - scale * np.asarray(n, dtype=float) ** -exponent
+    return np.asarray(_power(np.asarray(n, dtype=float), limit, scale, exponent))
 
 
 def fit_law(n: Float[np.ndarray, " sizes"], r: Float[np.ndarray, " sizes"], start: np.ndarray | None = None) -> Float[np.ndarray, "3"]:
@@ -181,11 +181,16 @@ def fit_law(n: Float[np.ndarray, " sizes"], r: Float[np.ndarray, " sizes"], star
     # Around the middle size the three numbers are nearly independent; at one picture scale and exponent are as good as one.
     first = (float(r[-1]) + 0.05, 0.1, 0.5) if start is None else (start[0], start[1] * middle ** -start[2], start[2])
     inside = np.clip(first, np.array(LOWER) + 1e-6, np.array(UPPER) - 1e-6)
-    limit, missing, exponent = curve_fit(law, n / middle, r, p0=inside, bounds=(LOWER, UPPER), jac=_slopes, max_nfev=10_000)[0]
+    limit, missing, exponent = curve_fit(_power, n / middle, r, p0=inside, bounds=(LOWER, UPPER), jac=_slopes, max_nfev=10_000)[0]
     return np.array([limit, missing * middle**exponent, exponent])
 
 
-def _slopes(n: np.ndarray, limit: float, scale: float, exponent: float) -> np.ndarray:
+# The two that the fit calls some hundred thousand times carry no types, which the tests would check at every call.
+def _power(n, limit, scale, exponent):
+    return limit - scale * n**-exponent
+
+
+def _slopes(n, limit, scale, exponent):
     power = n**-exponent
     return np.stack([np.ones_like(n), -power, scale * power * np.log(n)], 1)
 
@@ -228,20 +233,8 @@ def _smaller(study: Study, size: int, seed: int) -> Study:
     return replace(study, training=study.training.of(pictures[order[:size]]))
 
 
-@torch.no_grad()
-def _r(comparison: Comparison, encoder: Encoder) -> Tensor:
-    return comparison.scorer.prediction("model", encoder.predict(comparison.test.features)).scores["r", "all"]
-
-
-@torch.no_grad()
 def _chance(comparison: Comparison, encoder: Encoder, seed: int) -> Tensor:
     """r of the same model given the features of other held-out pictures, mean over ways to shuffle them."""
     features, generator = comparison.test.features, torch.Generator().manual_seed(seed)
     shuffled = [features[derangement(len(features), generator)] for _ in range(SHUFFLES)]
-    return torch.stack([comparison.scorer.prediction("null", encoder.predict(one)).scores["r", "all"] for one in shuffled]).mean(0)
-
-
-@torch.no_grad()
-def _bits(comparison: Comparison, encoder: Encoder) -> Tensor:
-    test = comparison.test
-    return test.trial_mean(bits_per_voxel(encoder.log_prob(test.features[test.row], test.trials), encoder.voxels))  # type: ignore[operator]
+    return torch.stack([comparison.accuracy(encoder, one).scores["r", "all"] for one in shuffled]).mean(0)
