@@ -10,6 +10,7 @@ import math
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from cortexflow.catalog import Choices, configure, explain
 from cortexflow.data.base import Cortex, Dataset, Trials
 from cortexflow.data.standardize import usable_voxels, zscore_sessions
 from cortexflow.encoding.base import Encoder, adopt, load_encoder
-from cortexflow.errors import CortexflowError
+from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.features.base import Features
 from cortexflow.features.cache import FeatureCache
 from cortexflow.features.space import FeatureSpace, load_space
@@ -290,14 +291,18 @@ def train(config: RunConfig, folder: Path | str, machine: Machine | None = None,
     folder, machine = Path(folder), machine or Machine()
     world = World(machine.device)
     if world.writes:
-        _claim(folder, config, resume)
+        _check_folder(folder, config, resume)
     world.wait()
     if (folder / "encoder.safetensors").is_file():
+        if world.writes:
+            (folder / "state.safetensors").unlink(missing_ok=True)  # it was killed between its last two steps
         return Run.load(folder)
     started = time.perf_counter()
     study = open_study(config, machine)
     space = fit_space(config, study, machine)
     table = tabulate(space, study, study.training.seen, machine)
+    if world.writes and not _check_folder(folder, config, resume):
+        save_json(folder / "run.json", config.model_dump(mode="json"))  # now: a mistake in what was asked takes no folder
     encoder = fit(config, join(study.training, table), space.levels, study.cortex, folder, machine, world)
     if world.writes:
         space.save(folder / "space.safetensors")
@@ -446,6 +451,10 @@ class Descent:
         for number, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         save_tensors(self.state, tensors, {"rows": self.rows, "identity": self.identity})
+        self._write_log()
+
+    def _write_log(self) -> None:
+        assert self.log is not None
         with replacing(self.log) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
 
@@ -454,7 +463,15 @@ class Descent:
         tensors, metadata = load_tensors(self.state)
         if metadata.get("identity") != self.identity:
             raise CortexflowError(f"{self.state} belongs to another configuration; delete it to start afresh")
-        self.rows = metadata["rows"]
+        try:
+            self._adopt(tensors, metadata["rows"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DamagedFileError(f"{self.state} does not hold a whole state of training ({error}); delete it to start afresh") from error
+        if self.world.writes:
+            self._write_log()  # the state is written before the log, and the run may have been killed between them
+
+    def _adopt(self, tensors: Mapping[str, Tensor], rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
         self.best = min((row["validation"] for row in self.rows), default=math.inf)
         adopt(self.encoder, _under("encoder.", tensors))
         self.encoder.to(self.device)
@@ -516,16 +533,20 @@ def _commit() -> str | None:
         return None
 
 
-def _claim(folder: Path, config: RunConfig, resume: bool) -> None:
-    """Write the configuration into a fresh folder, or check that the folder's is the same."""
-    content = config.model_dump(mode="json")
+def _check_folder(folder: Path, config: RunConfig, resume: bool) -> bool:
+    """Whether the folder holds this run already; raises CortexflowError where it cannot be written or holds another one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # before hours of features
+    except OSError as error:
+        raise CortexflowError(f"{folder} cannot be written ({error.strerror}); free space or choose another folder") from error
     if not (folder / "run.json").exists():
-        save_json(folder / "run.json", content)
-        return
+        return False
     if not resume:
         raise CortexflowError(f"{folder} already holds a run; choose another folder, or continue it with --resume")
-    if load_json(folder / "run.json") != json.loads(json.dumps(content)):
+    if load_json(folder / "run.json") != json.loads(json.dumps(config.model_dump(mode="json"))):
         raise CortexflowError(f"{folder} holds a run of another configuration; choose another folder, or resume without changes")
+    return True
 
 
 def _resolve(room: str, choice: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from cortexflow.data.simulated import Simulated
 from cortexflow.encoding.base import load_encoder
 from cortexflow.encoding.mlp import MLPEncoder
 from cortexflow.errors import CortexflowError, DamagedFileError
-from cortexflow.storage import load_json
+from cortexflow.storage import load_json, load_tensors
 from cortexflow.training import (
     Descent,
     Joined,
@@ -152,6 +153,39 @@ def test_a_process_killed_by_the_system_resumes_to_the_same_bits(finished, machi
     train(config(), out, machine, resume=True)
     assert same(weights(out), weights(finished.folder))
     assert not list(out.glob("state*"))
+
+
+@pytest.mark.parametrize("last", ["state.safetensors", "encoder.safetensors"])
+def test_a_run_killed_right_after_a_file_is_written_resumes_whole(finished, machine, tmp_path, monkeypatch, last):
+    replace_file = os.replace
+
+    def killing(source, target):
+        replace_file(source, target)
+        if str(target).endswith(last) and (last != "state.safetensors" or len(load_tensors(target)[1]["rows"]) == 6):
+            raise KilledError
+
+    monkeypatch.setattr(os, "replace", killing)
+    with pytest.raises(KilledError):
+        train(config(), tmp_path / "run", machine)
+    monkeypatch.undo()
+    assert (tmp_path / "run" / "state.safetensors").exists()
+    resumed = train(config(), tmp_path / "run", machine, resume=True).folder
+    assert same(weights(resumed), weights(finished.folder))
+    assert (resumed / "metrics.jsonl").read_text() == (finished.folder / "metrics.jsonl").read_text()
+    assert sorted(os.listdir(resumed)) == sorted(os.listdir(finished.folder))
+
+
+def test_a_mistake_takes_no_folder(machine, tmp_path):
+    with pytest.raises(CortexflowError, match="no subject"):
+        train(config(subject="subj99"), tmp_path / "run", machine)
+    train(config(training={"epochs": 1}), tmp_path / "run", machine)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_any_work(machine, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("cortexflow.training.open_study", None)
+    with pytest.raises(CortexflowError, match="cannot be written"):
+        train(config(), tmp_path / "file" / "run", machine)
 
 
 def test_a_damaged_checkpoint_is_a_clear_error(machine, tmp_path, monkeypatch):
