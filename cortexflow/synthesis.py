@@ -1,12 +1,13 @@
 """Pictures in, synthetic responses out: one batch at a time, so that memory does not grow with the number of pictures."""
 
 import io
+import json
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import h5py
 import torch
@@ -18,7 +19,7 @@ import cortexflow
 from cortexflow.data.pictures_on_disk import list_pictures, read_picture
 from cortexflow.errors import CortexflowError
 from cortexflow.progress import track
-from cortexflow.storage import checksum, load_json, replacing, save_json
+from cortexflow.storage import checksum, load_json, replacing
 from cortexflow.training import Run
 
 BATCH = 32
@@ -57,25 +58,25 @@ def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 
     voxels = _voxels(run, areas)
     made_by = load_json(run.folder / "provenance.json")
     size = tuple(made_by["pictures"])
-    with open_writer(out, len(paths), samples, voxels) as writer:
-        rows = min(BATCH, max(1, AT_ONCE // (samples * run.encoder.voxels)))
-        for batch in track(list(_batches(paths, rows)), "synthesizing"):
+    # The responses take their name inside the manifest's block, so that a full disk leaves both or neither.
+    with replacing(out.with_name(out.name + ".manifest.json")) as temporary, open_writer(out, len(paths), samples, voxels) as writer:
+        for batch in track(list(_batches(paths, BATCH)), "synthesizing"):
             images = torch.stack([read_picture(path, size) for path in batch])
             writer.append(*_respond(run, images, [_seed(seed, path) for path in batch], samples, voxels))
-    manifest = {
-        "pictures": [{"row": row, "file": path.name, "sha256": checksum(path)} for row, path in enumerate(paths)],
-        "picture_size": list(size),
-        "samples": samples,
-        "seed": seed,
-        "voxels": int(voxels.sum()),
-        "areas": areas,
-        "units": made_by["units"],
-        "subject": run.config.subject,
-        "model": run.config.title,
-        "run": run.config.model_dump(mode="json"),
-        "cortexflow": cortexflow.__version__,
-    }
-    save_json(out.with_name(out.name + ".manifest.json"), manifest)
+        manifest = {
+            "pictures": [{"row": row, "file": path.name, "sha256": checksum(path)} for row, path in enumerate(paths)],
+            "picture_size": list(size),
+            "samples": samples,
+            "seed": seed,
+            "voxels": int(voxels.sum()),
+            "areas": areas,
+            "units": made_by["units"],
+            "subject": run.config.subject,
+            "model": run.config.title,
+            "run": run.config.model_dump(mode="json"),
+            "cortexflow": cortexflow.__version__,
+        }
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return out
 
 
@@ -88,7 +89,8 @@ def open_writer(out: Path, pictures: int, samples: int, voxels: Bool[Tensor, " v
 
 
 class _HDF5Writer:
-    def __init__(self, file: h5py.File, pictures: int, samples: int, voxels: int) -> None:
+    def __init__(self, file: h5py.File, disk: "_Disk", pictures: int, samples: int, voxels: int) -> None:
+        self.disk = disk
         self.mean = file.create_dataset("mean", (pictures, voxels), "float32")
         self.samples = file.create_dataset("samples", (samples, pictures, voxels), "float32", chunks=(1, 1, voxels))
         self.row = 0
@@ -98,13 +100,50 @@ class _HDF5Writer:
         self.mean[rows] = mean.numpy()
         self.samples[:, rows] = samples.numpy()
         self.row += len(mean)
+        self.disk.check()
+
+
+class _Disk:
+    """A file that keeps its first error until it is asked: the HDF5 library ends the process where the disk is full."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+        self.seek, self.tell, self.read, self.readinto = file.seek, file.tell, file.read, file.readinto
+
+    def write(self, data: Any) -> int:
+        left = whole = memoryview(data).cast("B")
+        try:
+            while len(left) and self.error is None:
+                left = left[self.file.write(left) :]
+        except OSError as error:
+            self.error = error
+        return len(whole)
+
+    def truncate(self, size: int) -> int:
+        try:
+            self.file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def check(self) -> None:
+        """Raises the first error, an OSError."""
+        if self.error is not None:
+            raise self.error
 
 
 @contextmanager
 def _hdf5(out: Path, pictures: int, samples: int, voxels: Tensor) -> Iterator[Writer]:
-    with replacing(out) as temporary, h5py.File(temporary, "w") as file:
-        file["voxels"] = voxels.nonzero().flatten().numpy()
-        yield _HDF5Writer(file, pictures, samples, int(voxels.sum()))
+    with replacing(out) as temporary, open(temporary, "rb+", buffering=0) as raw:
+        disk = _Disk(raw)
+        with h5py.File(disk, "w") as file:
+            file["voxels"] = voxels.nonzero().flatten().numpy()
+            yield _HDF5Writer(file, disk, pictures, samples, int(voxels.sum()))
+        disk.check()
 
 
 class _SpooledWriter:

@@ -1,3 +1,7 @@
+import multiprocessing
+import os
+import resource
+
 import h5py
 import numpy as np
 import pytest
@@ -108,3 +112,32 @@ def test_a_broken_picture_leaves_nothing_half_written(run, pictures, tmp_path, s
     with pytest.raises(CortexflowError, match=r"050\.png is not a readable picture"):
         synthesize(run, pictures, tmp_path / f"out{suffix}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("size", [100, 3_000, 20_000])
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(run, pictures, tmp_path, suffix, size):
+    """In a process of its own, because HDF5 ends the process where a write fails."""
+
+    def fill():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        try:
+            synthesize(run, pictures, tmp_path / f"out{suffix}")
+        except CortexflowError as error:
+            os._exit(7 if "File too large" in str(error) else 1)
+
+    process = multiprocessing.get_context("fork").Process(target=fill)
+    process.start()
+    process.join()
+    assert process.exitcode == 7
+    assert os.listdir(tmp_path) == ["pictures"]
+
+
+def test_responses_without_room_for_their_manifest_are_not_left(run, pictures, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cortexflow.synthesis.json.dumps", full)
+    with pytest.raises(CortexflowError, match="No space left on device"):
+        synthesize(run, pictures, tmp_path / "out.npz")
+    assert os.listdir(tmp_path) == ["pictures"]
