@@ -5,6 +5,7 @@ picture. Intervals resample the pictures, the same ones for every row, so that d
 runs are the folds of one cross-validation: a score is the mean over folds, and voxels are chosen within each fold.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,14 @@ from cortexflow.data.standardize import average_repeats, repeat_counts
 from cortexflow.encoding.base import DensityEncoder, Encoder
 from cortexflow.errors import CortexflowError
 from cortexflow.metrics.calibration import accuracy_by_samples, coverage, crps, energy_score, probability_integral_transform, rank_histogram
-from cortexflow.metrics.identification import correlation_scores, likelihood_scores, share_beaten, top_one
+from cortexflow.metrics.identification import (
+    correlation_scores,
+    fit_temperature,
+    identification_log_loss,
+    likelihood_scores,
+    share_beaten,
+    top_one,
+)
 from cortexflow.metrics.intervals import percentile_interval, resampling_weights, weighted_correlation
 from cortexflow.metrics.noise_ceiling import ncsnr, noise_ceiling
 from cortexflow.metrics.nulls import derangement, repeat_against_others
@@ -52,6 +60,7 @@ METRICS = {
     "two_way": {"title": "two-way identification of repeat averages (chance .5)", "short": "two-way", "better": "higher", "digits": 3},
     "top_one": {"title": "top-1 from one trial, by correlation", "short": "top-1, r", "better": "higher", "digits": 3},
     "top_one_likelihood": {"title": "top-1 from one trial, by likelihood", "short": "top-1, likelihood", "better": "higher", "digits": 3},
+    "log_loss": {"title": "identification log loss at a fitted temperature, nats", "short": "log loss", "better": "lower", "digits": 3},
 }
 
 Groups = Mapping[str, Bool[Tensor, " voxels"]]
@@ -199,7 +208,7 @@ class Scorer:
         row = self.prediction(kind, encoder.predict(self.test.features))
         if isinstance(encoder, DensityEncoder):
             self._density(row, encoder, self.test.features)
-            self._likelihood_identification(row, encoder)
+            self._likelihood_identification(row, self._likelihoods(encoder))
         self._variability(row, encoder)
         return row
 
@@ -209,11 +218,13 @@ class Scorer:
         generator, rows = self.generator(), []
         estimate = replace(self.test, weights=self.test.weights[:1])
         scorer = Scorer(estimate, self.groups, self.seed)
+        likelihoods, order = self._likelihoods(encoder) if isinstance(encoder, DensityEncoder) else torch.empty(0), self.generator()
         for number in range(SHUFFLES):
             features = self.test.features[derangement(len(self.test.features), generator)]
             rows.append(scorer.prediction("null", encoder.predict(features)))
             if isinstance(encoder, DensityEncoder) and number < DENSITY_SHUFFLES:
                 scorer._density(rows[-1], encoder, features)
+                scorer._likelihood_identification(rows[-1], likelihoods[:, derangement(len(likelihoods), order)])
         every = {name: torch.cat([row.scores[name] for row in rows if name in row.scores]) for name in rows[0].scores}
         mean = {name: torch.cat([draws.mean()[None], draws]) for name, draws in every.items()}
         return Row("null", mean, rows[0].voxels)
@@ -265,10 +276,13 @@ class Scorer:
         scores = correlation_scores(test.trials[trials], predicted[images])
         row.put("top_one", "all", self._few_mean(top_one(scores, torch.arange(len(images)))))
 
-    def _likelihood_identification(self, row: Row, encoder: DensityEncoder) -> None:
+    def _likelihoods(self, encoder: DensityEncoder) -> Tensor:
         images, trials = self.few
-        scores = likelihood_scores(encoder.log_prob, self.test.features[images], self.test.trials[trials])
-        row.put("top_one_likelihood", "all", self._few_mean(top_one(scores, torch.arange(len(images)))))
+        return likelihood_scores(encoder.log_prob, self.test.features[images], self.test.trials[trials])
+
+    def _likelihood_identification(self, row: Row, scores: Tensor) -> None:
+        row.put("top_one_likelihood", "all", self._few_mean(top_one(scores, torch.arange(len(scores)))))
+        row.put("log_loss", "all", self._few_mean(tempered_log_loss(scores)))
 
     def _few_mean(self, values: Tensor) -> Tensor:
         weights = self.test.weights[:, self.few[0]]
@@ -328,6 +342,15 @@ class Scorer:
         )
         row.voxels["pit"] = rank_histogram(torch.cat(parts["pit"]), 20).mean(1)
         row.voxels["coverage"] = (torch.stack(parts["coverage"]).sum(0) / trials).mean(1)
+
+
+def tempered_log_loss(scores: Float[Tensor, "trials candidates"]) -> Float[Tensor, " trials"]:
+    """The surprise in nats at each trial's own column, at a temperature that the other half of the trials fits."""
+    truth, loss = torch.arange(len(scores)), torch.empty(len(scores))
+    first = truth < len(scores) // 2
+    for fitted in (first, ~first):
+        loss[~fitted] = identification_log_loss(scores[~fitted], truth[~fitted], fit_temperature(scores[fitted], truth[fitted])).to(loss)
+    return loss
 
 
 def _reference(run: Run, encoder: Mapping[str, Any], training: Joined, study: Study, machine: Machine) -> Encoder:
@@ -492,11 +515,13 @@ def _counts(folds: Sequence[Fold]) -> dict[str, int]:
 def _notes(folds: Sequence[Fold]) -> list[str]:
     test = folds[0].test
     averaged = "averaged over the repeats of each picture" if test.repeated else "one trial each"
+    among = len(_subset(test, CANDIDATES, 0)[0])
     notes = [
         f"Responses are {test.single.trials.units}; test responses are {averaged}; r is taken per voxel across test images.",
         "Bits, CRPS and energy are of single test trials. All intervals resample the test images, alike in every row.",
-        f"Top-1 is among {len(_subset(test, CANDIDATES, 0)[0])} test images from one trial of each; two-way is among all test images.",
-        f"The row of shuffled images is the mean over {SHUFFLES} ways to shuffle them ({DENSITY_SHUFFLES} for bits), its interval their range.",
+        f"Top-1 is among {among} test images from one trial of each; two-way is among all test images.",
+        f"Log loss is of the same trials, at a temperature fitted on half of them and scored on the other, both ways; chance {math.log(among):.3f}.",
+        f"The row of shuffled images is the mean over {SHUFFLES} ways to shuffle them ({DENSITY_SHUFFLES} for densities), its interval their range.",
         "Ridge and the training-mean pattern are fitted to the same training trials and features as the model.",
     ]
     if bool(test.ceiling.isfinite().any()):

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 
 from cortexflow.data.standardize import average_repeats
 from cortexflow.errors import CortexflowError
+from cortexflow.metrics.identification import fit_temperature, identification_log_loss, likelihood_scores
 from cortexflow.metrics.noise_ceiling import ncsnr, noise_ceiling
-from cortexflow.report.evaluation import METRICS, evaluate
+from cortexflow.report.evaluation import METRICS, evaluate, tempered_log_loss
 from cortexflow.report.page import write_page
 from cortexflow.report.tables import table_text
 from cortexflow.storage import load_json, load_tensors
@@ -87,6 +89,39 @@ def test_the_model_beats_its_nulls_and_samples_vary_as_repeats_do(metrics):
     assert scores["r"]["low"] > 0.1 and scores["two_way"]["low"] > 0.6
     assert 0.85 < scores["variance_ratio"]["value"] < 1.4
     assert scores["top_one_likelihood"]["value"] > scores["top_one"]["value"]
+
+
+def first_trials(run, machine):
+    """Log densities of the first trial of each of the 60 test pictures under every one of them."""
+    study = open_study(run.config, machine)
+    stimuli = study.test.stimuli.unique()
+    first = torch.stack([(study.test.stimuli == stimulus).nonzero()[0, 0] for stimulus in stimuli])
+    return likelihood_scores(run.encoder.log_prob, run.space.of_images(study.dataset.images(stimuli)), study.test.responses[first])
+
+
+def test_log_loss_beats_guessing_and_shuffled_pictures_do_not(metrics):
+    assert line(metrics, TITLE)["log_loss"]["high"] < np.log(60)
+    assert line(metrics, "training-mean pattern")["log_loss"]["value"] == pytest.approx(np.log(60), abs=1e-4)
+    assert line(metrics, "shuffled images")["log_loss"]["value"] > np.log(60) - 0.02
+    assert line(metrics, "shuffled images")["top_one_likelihood"]["value"] == pytest.approx(1 / 60, abs=0.03)
+
+
+def test_the_likelihood_is_too_sure_of_itself_and_a_temperature_mends_it(run, metrics, machine):
+    scores, truth = first_trials(run, machine), torch.arange(60)
+    halves = (truth < 30, truth >= 30)
+    temperatures = [fit_temperature(scores[half], truth[half]) for half in halves]
+    assert min(temperatures) > 1
+    by_hand = [identification_log_loss(scores[half], truth[half], t).mean() for half, t in zip(halves[::-1], temperatures, strict=True)]
+    assert line(metrics, TITLE)["log_loss"]["value"] == pytest.approx(float(sum(by_hand) / 2), abs=1e-4)
+    assert line(metrics, TITLE)["log_loss"]["value"] < float(identification_log_loss(scores, truth).mean())
+
+
+def test_no_trial_fits_its_own_temperature():
+    """Half of the trials are identified without error, half are guessed: either half is scored at the other's temperature."""
+    scores = torch.randn(40, 40)
+    scores[:20] += 50 * torch.eye(40)[:20]
+    loss = tempered_log_loss(scores)
+    assert float(loss[:20].mean()) > 3 and float(loss[20:].mean()) > 20  # at their own: 0 and log 40
 
 
 def test_differences_are_paired(metrics):
