@@ -9,7 +9,7 @@ from cortexflow.experiments.base import Estimate
 from cortexflow.experiments.real_noise import RealNoise, design, leave_runs_out, planted_gaussian, selective
 from cortexflow.training import Machine, open_dataset
 
-RUNS, CATEGORIES, VOXELS, KEPT = 8, 6, 60, 30
+RUNS, CATEGORIES, VOXELS, KEPT = 6, 6, 60, 30
 
 
 def recording(strength, seed=0):
