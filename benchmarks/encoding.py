@@ -44,7 +44,8 @@ FAMILIES = {
     "autoregressive": "each trial's noise keeps half of the trial before",
     "area_gain": "a gain per trial and area on the signal (.4)",
     "drift": "three patterns come and go slowly within a session",
-    "resampled": "residuals of a recording (Haxby et al., 2001), whole volumes drawn with replacement",
+    "resampled": "residuals of a recording (Haxby et al., 2001), whole volumes drawn with replacement; training trials whose volume "
+    "another training trial or a held-out one also drew are left out, so that fewer than half of them remain",
 }
 assert set(FAMILIES) == set(get_args(Simulated.Config.model_fields["setting"].annotation))
 RECORDED = "resampled"
@@ -58,6 +59,7 @@ SHOWN = ("bits", "r", "share", "crps", "energy", "variance_ratio", "covariance_r
 REFERENCES = ("a real repeat", "noise ceiling", "the truth")
 COURSE = 14  # volumes from a block's onset to the next one's
 NEAR = 0.02  # of coverage
+LEAST = {"bits": 0.005, "r": 0.01}  # smaller differences are none, however narrow their interval
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,18 @@ def prepare(family: str, seed: int, size: Size, machine: Machine) -> Comparison:
 
 
 def without_twins(study: Study) -> Study:
-    """Without the training trials whose residual was also drawn for a held-out trial: a noise could have learned it by heart."""
+    """Every residual in one training trial at most, and in none where a held-out trial has it.
+
+    A noise could learn it by heart, and twins in different folds would let the number of factors grow.
+    """
     dataset, subject = study.dataset, study.training.subject
     assert isinstance(dataset, Simulated)
     trials = dataset.trials(subject)
     noise = trials.responses - dataset.signal(subject, trials.stimuli) - dataset.session_offsets(subject)[trials.sessions - 1]
     held = torch.isin(trials.stimuli, dataset.held_out())
-    nearest = torch.cdist(noise[~held], noise[held]).min(1).values
-    return replace(study, training=study.training.where(nearest > 1e-3 * noise.norm(dim=1).mean()))
+    alike = 1e-3 * noise.norm(dim=1).mean()  # far above rounding, far below the distance of two residuals
+    earlier = torch.cdist(noise[~held], noise[~held]).lt(alike).tril(-1).any(1)
+    return replace(study, training=study.training.where(~earlier & (torch.cdist(noise[~held], noise[held]) > alike).all(1)))
 
 
 def truth(comparison: Comparison) -> dict[str, Tensor]:
@@ -240,7 +246,12 @@ def calibration_of(title: str, seeds: Sequence[Mapping[str, Mapping[str, Tensor]
     }
 
 
-def outcome(one: Estimate) -> str:
+def outcome(one: Estimate, least: float = LEAST["bits"]) -> str:
+    """A difference counts if its interval excludes 0 and it is not small; whether it is small may also be open."""
+    if one.within(least):
+        return "same"
+    if abs(one.value) < least:
+        return "open"
     return "better" if one.low > 0 else "worse" if one.high < 0 else "open"
 
 
@@ -261,7 +272,10 @@ def write(found: Mapping[str, Any], skipped: Mapping[str, str], size: Size, out:
     made = made_of(Machine(), seconds)
     sizes = asdict(size)
     plain = {family: spelt(content) for family, content in found.items()}
-    save_json(out / "encoding.json", {"size": sizes, "matched": MATCHED, "families": plain, "skipped": skipped, "made": made})
+    save_json(
+        out / "encoding.json",
+        {"about": "value, low and high (95 %), each seed", "size": sizes, "matched": MATCHED, "families": plain, "skipped": skipped, "made": made},
+    )
     with replacing(out / "encoding.md") as temporary:
         temporary.write_text(page(found, skipped, size, made), encoding="utf-8")
     return out / "encoding.md"
@@ -270,37 +284,36 @@ def write(found: Mapping[str, Any], skipped: Mapping[str, str], size: Size, out:
 def spelt(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {name: spelt(value) for name, value in content.items()}
-    return asdict(content) if isinstance(content, Estimate) else content
+    return spelt(asdict(content)) if isinstance(content, Estimate) else content
 
 
 def page(found: Mapping[str, Any], skipped: Mapping[str, str], size: Size, made: Mapping[str, Any]) -> str:
-    training = size.images - size.held_out
-    lines = [
-        "# Encoders on nine families of noise",
-        "",
-        f"Simulated cortex, {size.voxels} voxels, {training} training and {size.held_out} held-out pictures × {size.repeats} trials, Gabor features, "
-        f"{size.seeds} seeds (each its own cortex, pictures and split). Responses are z-scored within session with training statistics. Every score "
-        "is of held-out pictures; bits, CRPS and energy are of their single trials. Means over seeds; ± is half of the 95 % interval, which "
-        f"resamples pictures and seeds ({size.draws} draws), and for CRPS, covariance r and coverage half of the range over seeds: "
-        "these have no draws over pictures. `encoding.json` has the ends of every interval and every seed.",
-        "",
-        "\\* marks the model whose own form the family has. `−` of two models is what the first saves or gains over the second, paired by "
-        "picture: above 0 is better. A model and a simulation by the same hands prove little: look at the rows without a mark. *All "
-        "families but `resampled` share one ground of few factors plus independent noise, so that factors against diagonal is "
-        "foreign ground only there.*",
-        "",
-        *differences_table(found),
-        "",
-        *calibration_table(found),
-        "",
-        "## Scores",
-        "",
-    ]
+    lines = [*intro(size), *differences_table(found), "", *calibration_table(found), "", "## Scores", ""]
     for family, content in found.items():
         lines += [f"### {family}", "", f"{FAMILIES[family][0].upper()}{FAMILIES[family][1:]}.", "", *scores_table(family, content), ""]
     lines += [f"`{family}` was left out: {reason}.\n" for family, reason in skipped.items()]
     lines += [f"Made by `{made['command']}`, commit {made['commit']}, torch {made['libraries']['torch']}."]
     return "\n".join(lines) + "\n"
+
+
+def intro(size: Size) -> list[str]:
+    return [
+        "# Encoders on nine families of noise",
+        "",
+        f"Simulated cortex, {size.voxels} voxels, {size.images - size.held_out} training and {size.held_out} held-out pictures × {size.repeats} "
+        f"trials, Gabor features, {size.seeds} seeds (each its own cortex, pictures and split). Responses are z-scored within session with "
+        "training statistics. Every score is of held-out pictures; bits, CRPS and energy are of their single trials. Means over seeds; ± is "
+        f"half of the 95 % interval, which resamples pictures and seeds ({size.draws} draws), and for CRPS, covariance r and coverage half "
+        "of the range over seeds: these have no draws over pictures. `encoding.json`, beside this file where it is made, has the ends "
+        "of every interval and every seed.",
+        "",
+        "\\* marks the model whose own form the family has (of `rich` in part: there a trial's strength scales the factors too). `−` of "
+        "two models is what the first saves or gains over the second, paired by picture: above 0 is better, and less than "
+        f"{LEAST['bits']} bits or {LEAST['r']} of r is *same*, however narrow its interval. A model and a simulation by the same hands prove "
+        "little: look at the rows without a mark. All families but `resampled` share one ground of few factors plus independent noise, "
+        "so that factors against diagonal is foreign ground only there.",
+        "",
+    ]
 
 
 def differences_table(found: Mapping[str, Any]) -> list[str]:
@@ -309,15 +322,21 @@ def differences_table(found: Mapping[str, Any]) -> list[str]:
     lines = ["## Differences", "", "Bits per voxel saved by each step of the noise, the mean being the same ridge.", ""]
     lines += [*_differences(found, steps), "", *(f"- {wins(name, found)}" for name in steps), ""]
     if others:
-        lines += ["Other models against the closed form: bits saved, r gained.", "", *_differences(found, others)]
+        lines += [
+            "Other models against the closed form: bits saved, r gained. The mlp learns its noise from the validation tenth of the "
+            "pictures, which its mean has not seen; ridge learns it from all of them, cross-fitted.",
+            "",
+            *_differences(found, others),
+        ]
     return lines
 
 
 def _differences(found: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    rows = []
-    for family, content in found.items():
-        of = content["differences"]
-        rows.append([family, *(f"{cell(of[name], '+.3f')} {outcome(of[name])}{mark(family, name)}" if name in of else "" for name in names)])
+    def said(family: str, name: str, one: Estimate) -> str:
+        return f"{cell(one, '+.3f')} {outcome(one, LEAST['r' if name.endswith(', r') else 'bits'])}{mark(family, name)}"
+
+    differences = {family: content["differences"] for family, content in found.items()}
+    rows = [[family, *(said(family, name, of[name]) if name in of else "" for name in names)] for family, of in differences.items()]
     return table(["family", *names], rows)
 
 
@@ -326,7 +345,7 @@ def mark(family: str, name: str) -> str:
 
 
 def wins(name: str, found: Mapping[str, Any]) -> str:
-    by = {word: [family for family in found if outcome(found[family]["differences"][name]) == word] for word in ("better", "worse", "open")}
+    by = {word: [family for family in found if outcome(found[family]["differences"][name]) == word] for word in ("better", "worse", "same", "open")}
     own = [family for family in by["better"] if mark(family, name)]
     said = "; ".join(f"{word} in {', '.join(f'{family}{mark(family, name)}' for family in families)}" for word, families in by.items() if families)
     alone = " **A win on its own families alone.**" if by["better"] and own == by["better"] else ""
@@ -358,6 +377,10 @@ def calibration_table(found: Mapping[str, Any]) -> list[str]:
     }
     worst = {family: max(abs(one.value - float(level)) for level, one in coverage.items()) for family, coverage in own.items()}
     said = "; ".join(f"{family} {100 * off:.1f} points ({'within' if off <= NEAR else 'more than'} 2)" for family, off in worst.items())
+    holds = {family: [f"{100 * found[family]['calibration'][MATCHED[family]]['joint'][str(level)].value:.0f}" for level in LEVELS] for family in own}
+    together = "; ".join(f"{family} {' / '.join(shares)}" for family, shares in holds.items())
+    if said:
+        said += f". Jointly, where {' / '.join(f'{level:.0%}'.rstrip('%') for level in LEVELS)} % are due: {together}"
     return [*lines, f"Largest error of coverage where the model has the family's form: {said}." if said else "", "", *table(head, rows)]
 
 
