@@ -25,7 +25,6 @@ features_app = typer.Typer(no_args_is_help=True, help="What a picture is to a mo
 app.add_typer(data_app, name="data")
 app.add_typer(features_app, name="features")
 
-screen = Console()
 
 Config = Annotated[Path | None, typer.Option("--config", help="A YAML file with the run's configuration.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="One choice, a.b=c; may be repeated.")]
@@ -46,7 +45,7 @@ def data_list() -> None:
     table = Table("study", "what it is", box=None)
     for name in catalog.names("data"):
         table.add_row(name, catalog.find("data", name).title)
-    screen.print(table)
+    _screen().print(table)
 
 
 @data_app.command("fetch")
@@ -56,7 +55,7 @@ def data_fetch(study: str, to: Annotated[Path, typer.Option("--to", help="Folder
     if not hasattr(entry, "fetch"):
         raise CortexflowError(f"{study} is not downloaded by this command; see: cortexflow data info {study}")
     entry.fetch(to)
-    screen.print(f"{study} is complete in {to}")
+    _screen().print(f"{study} is complete in {to}")
 
 
 @data_app.command("info")
@@ -71,7 +70,7 @@ def data_info(
 
     tree = read_tree(None, settings or [])
     dataset = open_dataset({"name": study, **tree}, _machine("cpu", data, None))
-    screen.print(f"[bold]{study}[/bold]: {dataset.title}")
+    _screen().print(f"[bold]{study}[/bold]: {dataset.title}")
     table = Table("subject", "trials", "pictures", "held out", "sessions", "voxels", "areas", box=None)
     held = dataset.held_out()
     for name in [subject] if subject else dataset.subjects:
@@ -80,7 +79,7 @@ def data_info(
         areas = ", ".join(f"{area} {int(mask.sum())}" for area, mask in cortex.areas.items())
         counts = (len(trials), len(trials.stimuli.unique()), len(held), len(trials.sessions.unique()), trials.voxels)
         table.add_row(name, *map(str, counts), areas)
-    screen.print(table)
+    _screen().print(table)
 
 
 @data_app.command("check")
@@ -92,9 +91,9 @@ def data_check(study: str, settings: Settings = None, data: Data = None) -> None
     table = Table("file", "what", "", box=None)
     for check in checks:
         table.add_row(escape(check.file), escape(check.found), "ok" if check.wrong is None else f"[red]wrong[/red]: {escape(check.wrong)}")
-    screen.print(table)
+    _screen().print(table)
     wrong = sum(check.wrong is not None for check in checks)
-    screen.print(f"{wrong} of {len(checks)} are wrong" if wrong else f"all {len(checks)} are as they should be")
+    _screen().print(f"{wrong} of {len(checks)} are wrong" if wrong else f"all {len(checks)} are as they should be")
     if wrong:
         raise typer.Exit(1)
 
@@ -103,7 +102,7 @@ def data_check(study: str, settings: Settings = None, data: Data = None) -> None
 def features_list() -> None:
     """The extractors there are."""
     for name in catalog.names("features"):
-        screen.print(f"{name}  (revision {catalog.find('features', name).revision})")
+        _screen().print(f"{name}  (revision {catalog.find('features', name).revision})")
 
 
 @features_app.command("compute")
@@ -121,7 +120,7 @@ def features_compute(config: Config = None, settings: Settings = None, device: D
     pictures = dataset.trials(run.subject).seen
     for features in make_features(run):
         levels = FeatureCache(cache).get(features, dataset, pictures)
-        screen.print(f"{features.name}: {len(pictures)} pictures; " + ", ".join(f"{level} {v.shape[1]}" for level, v in levels.items()))
+        _screen().print(f"{features.name}: {len(pictures)} pictures; " + ", ".join(f"{level} {v.shape[1]}" for level, v in levels.items()))
 
 
 @app.command()
@@ -179,7 +178,7 @@ def evaluate(
     from cortexflow.training import Run
 
     metrics = score([Run.load(run) for run in runs], _machine("cpu", data, cache), out or runs[0], draws=draws)
-    screen.print(table_text(metrics))
+    _screen().print(table_text(metrics))
     print(f"next: cortexflow report {out or runs[0]}")
 
 
@@ -212,13 +211,13 @@ def info() -> None:
 
     import cortexflow
 
-    screen.print(f"cortexflow {cortexflow.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    _screen().print(f"cortexflow {cortexflow.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    screen.print(f"GPUs: {', '.join(devices) or 'none'}")
+    _screen().print(f"GPUs: {', '.join(devices) or 'none'}")
     for room in ("data", "features", "encoding", "decoding", "experiments"):
-        screen.print(f"{room}: {', '.join(catalog.names(room)) or 'none yet'}")
+        _screen().print(f"{room}: {', '.join(catalog.names(room)) or 'none yet'}")
     for variable in ("CORTEXFLOW_DATA", "CORTEXFLOW_CACHE"):
-        screen.print(f"{variable}: {os.environ.get(variable, 'not set')}")
+        _screen().print(f"{variable}: {os.environ.get(variable, 'not set')}")
 
 
 def main() -> None:
@@ -245,6 +244,12 @@ def main() -> None:
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, train again with --resume", file=sys.stderr)
         sys.exit(130)
+
+
+def _screen() -> Console:
+    """As wide as the terminal; files and pipes are wide enough that no cell is cut."""
+    console = Console()
+    return console if console.is_terminal else Console(width=300)
 
 
 def _machine(device: str, data: Path | None, cache: Path | None) -> "Machine":
