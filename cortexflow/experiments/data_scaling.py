@@ -108,11 +108,9 @@ class DataScaling(Question):
 
     def figure(self, estimates: Sequence[Estimate]) -> Figure:
         """r with the law, and bits, against the number of pictures."""
-        named = {one.name: one for one in estimates}
-        sizes = self.config.sizes
-        law = [named[name] for name in ("r_inf, the limit", "a, the law's scale", "b, the law's exponent")]
+        named, sizes = {one.name: one for one in estimates}, self.config.sizes
         r, bits = ([named[f"{kind}, {size} pictures"] for size in sizes] for kind in ("r", "bits"))
-        return plot_scaling(sizes, r, bits, [[one.each[seed][0] for one in law] for seed in range(len(law[0].each))], law[0])
+        return plot_scaling(sizes, r, bits, named["r_inf, the limit"])
 
     def _seed(self, seed: int, folder: Path, machine: Machine) -> list[dict[str, Tensor]]:
         """What each subject of a seed scores, and the law of it."""
@@ -201,8 +199,15 @@ def seeds_of(seeds: Sequence[Sequence[Mapping[str, Tensor]]], name: str, less: s
 
 
 @styled
-def plot_scaling(sizes: Sequence[int], r: Sequence[Estimate], bits: Sequence[Estimate], laws: Sequence[Sequence[float]], limit: Estimate) -> Figure:
-    """r and bits with their intervals; thin lines are the laws of single seeds, broken beyond the last size."""
+def plot_scaling(sizes: Sequence[int], r: Sequence[Estimate], bits: Sequence[Estimate], limit: Estimate) -> Figure:
+    """r and bits with their intervals; thin lines are laws fitted to the r of single seeds, broken beyond the last size.
+
+    Arguments:
+        sizes: Numbers of training pictures.
+        r: Median r at each size.
+        bits: Bits per voxel at each size.
+        limit: Of the law, the mean over seeds and subjects.
+    """
     figure = new_figure(9.2, 3.5)
     left, right = figure.subplots(1, 2)
     for ax, found, label in ((left, r, "median r across held-out pictures"), (right, bits, "bits per voxel of single trials")):
@@ -213,7 +218,8 @@ def plot_scaling(sizes: Sequence[int], r: Sequence[Estimate], bits: Sequence[Est
         ax.set_ylabel(label)
     right.plot(sizes, [one.value for one in bits], color=KINDS["model"], linewidth=1)
     inside, beyond = np.geomspace(sizes[0], sizes[-1]), np.geomspace(sizes[-1], AHEAD * sizes[-1])
-    for one in laws:
+    for seed in range(len(limit.each)):
+        one = fit_law(np.array(sizes, dtype=float), np.array([size.each[seed][0] for size in r]))
         left.plot(inside, law(inside, *one), color=MUTED, linewidth=0.8)
         left.plot(beyond, law(beyond, *one), color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     left.axhspan(limit.low, limit.high, color=KINDS["reference"], alpha=0.15, linewidth=0)
