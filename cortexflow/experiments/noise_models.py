@@ -61,7 +61,7 @@ class NoiseModels(Question):
         for setting in ("rich", "calibrated", "gaussian"):
             seeds = [self._seed(setting, seed, folder, machine) for seed in track(range(self.config.seeds), setting)]
             for name in seeds[0]:
-                unit = "bits/voxel" if "bits" in name else ""
+                unit = "bits/voxel" if "bits" in name else "r" if name.startswith("r,") else "ratio"
                 found.append(estimate(f"{setting}: {name}", [one[name] for one in seeds], unit))
         return found
 
