@@ -91,7 +91,7 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapp
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = json.dumps({"format": FORMAT, **(metadata or {})}, sort_keys=True)
     with replacing(path) as temporary:
-        save_file(whole, temporary, metadata={"cortexflow": content, "crc32": str(_crc(whole, content))})
+        save_file(whole, temporary, metadata={"cortexflow": json.dumps([content, _crc(whole, content)])})
 
 
 def load_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -111,7 +111,7 @@ def load_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tenso
         with safe_open(path, framework="pt", device="cpu") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        content, crc = header["cortexflow"], int(header["crc32"])
+        content, crc = json.loads(header["cortexflow"])  # one key: several are written in random order
         metadata = json.loads(content)
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise DamagedFileError(f"{path} is damaged or not a cortexflow file ({error}); delete it and make it again") from error

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import h5py
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from numpy.lib import format as npy
 from torch import Tensor
 
@@ -56,11 +56,12 @@ def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 
     if out.suffix == ".npz" and samples > MOST_NPZ:
         raise CortexflowError(f"an npz takes at most {MOST_NPZ} samples, {samples} were asked; write a .h5 file")
     voxels = _voxels(run, areas)
+    rows = min(BATCH, max(1, AT_ONCE // (samples * run.encoder.voxels)))
     made_by = load_json(run.folder / "provenance.json")
     size = tuple(made_by["pictures"])
     # The responses take their name inside the manifest's block, so that a full disk leaves both or neither.
-    with replacing(out.with_name(out.name + ".manifest.json")) as temporary, open_writer(out, len(paths), samples, voxels) as writer:
-        for batch in track(list(_batches(paths, BATCH)), "synthesizing"):
+    with replacing(out.with_name(out.name + ".manifest.json")) as temporary, open_writer(out, len(paths), samples, run.voxels[voxels]) as writer:
+        for batch in track(list(_batches(paths, rows)), "synthesizing"):
             images = torch.stack([read_picture(path, size) for path in batch])
             writer.append(*_respond(run, images, [_seed(seed, path) for path in batch], samples, voxels))
         manifest = {
@@ -80,7 +81,7 @@ def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 
     return out
 
 
-def open_writer(out: Path, pictures: int, samples: int, voxels: Bool[Tensor, " voxels"]) -> AbstractContextManager[Writer]:
+def open_writer(out: Path, pictures: int, samples: int, voxels: Int[Tensor, " voxels"]) -> AbstractContextManager[Writer]:
     """A streaming writer for the file type that ``out`` asks for."""
     writers = {".npz": _npz, ".h5": _hdf5, ".hdf5": _hdf5}
     if out.suffix not in writers:
@@ -141,8 +142,8 @@ def _hdf5(out: Path, pictures: int, samples: int, voxels: Tensor) -> Iterator[Wr
     with replacing(out) as temporary, open(temporary, "rb+", buffering=0) as raw:
         disk = _Disk(raw)
         with h5py.File(disk, "w") as file:
-            file["voxels"] = voxels.nonzero().flatten().numpy()
-            yield _HDF5Writer(file, disk, pictures, samples, int(voxels.sum()))
+            file["voxels"] = voxels.numpy()
+            yield _HDF5Writer(file, disk, pictures, samples, len(voxels))
         disk.check()
 
 
@@ -162,10 +163,10 @@ class _SpooledWriter:
 def _npz(out: Path, pictures: int, samples: int, voxels: Tensor) -> Iterator[Writer]:
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive, _scratch(out, samples + 1) as files:
         yield _SpooledWriter(files[0], files[1:])
-        _member(archive, "mean", (pictures, int(voxels.sum())), files[:1])
-        _member(archive, "samples", (samples, pictures, int(voxels.sum())), files[1:])
+        _member(archive, "mean", (pictures, len(voxels)), files[:1])
+        _member(archive, "samples", (samples, pictures, len(voxels)), files[1:])
         with archive.open("voxels.npy", "w") as member:
-            npy.write_array(member, voxels.nonzero().flatten().numpy())
+            npy.write_array(member, voxels.numpy())
 
 
 @contextmanager

@@ -70,17 +70,21 @@ class RunConfig(Choices):
     zscore: Literal["training", "all", "none"] = "training"
     bad_voxels: Literal["error", "drop"] = "error"
     training: Optimisation = Optimisation()
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**31)
 
     @field_validator("data", "encoder", mode="before")
     @classmethod
-    def _named(cls, choice: Any) -> Any:
+    def _named(cls, choice: Any, info: Any) -> Any:
+        default = {"data": "simulated", "encoder": "ridge"}[info.field_name]
+        if isinstance(choice, dict):
+            return {"name": default, **choice}
         return {"name": choice} if isinstance(choice, str) else choice
 
     @field_validator("features", mode="before")
     @classmethod
     def _all_named(cls, choices: Any) -> Any:
-        return [cls._named(choice) for choice in ([choices] if isinstance(choices, (str, dict)) else choices)]
+        listed = [choices] if isinstance(choices, (str, dict)) else choices
+        return [{"name": choice} if isinstance(choice, str) else choice for choice in listed] if isinstance(listed, list) else listed
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> "RunConfig":
@@ -89,6 +93,8 @@ class RunConfig(Choices):
         Raises:
             CortexflowError: A misspelt key, an unknown entry, or a value out of range; the message lists what there is.
         """
+        if not isinstance(tree, Mapping) or not all(isinstance(key, str) for key in tree):
+            raise CortexflowError(f"a configuration maps names to choices; options are {', '.join(cls.model_fields)}")
         try:
             config = cls(**tree)
         except ValidationError as error:
@@ -271,6 +277,11 @@ class Run:
         return load_encoder(self.folder / "encoder.safetensors")
 
     @cached_property
+    def voxels(self) -> Int[Tensor, " voxels"]:
+        """The number of each of its voxels in the study."""
+        return load_tensors(self.folder / "voxels.safetensors")[0]["kept"].nonzero().flatten()
+
+    @cached_property
     def space(self) -> FeatureSpace:
         """How pictures become its features."""
         return load_space(self.folder / "space.safetensors")
@@ -306,6 +317,7 @@ def train(config: RunConfig, folder: Path | str, machine: Machine | None = None,
     encoder = fit(config, join(study.training, table), space.levels, study.cortex, folder, machine, world)
     if world.writes:
         space.save(folder / "space.safetensors")
+        save_tensors(folder / "voxels.safetensors", {"kept": study.kept})
         save_json(folder / "provenance.json", provenance(config, study, space, machine, time.perf_counter() - started))
         encoder.save(folder / "encoder.safetensors")  # last: its presence says that the run is finished
         (folder / "state.safetensors").unlink(missing_ok=True)
@@ -500,12 +512,19 @@ def provenance(config: RunConfig, study: Study, space: FeatureSpace, machine: Ma
         **made_of(machine, seconds),
         "seed": config.seed,
         "data": study.dataset.checksums(),
+        "split": identity(study),
         "features": space.keys,
         "pictures": list(study.dataset.images(study.training.stimuli[:1]).shape[-2:]),
         "trials": {"training": len(study.training), "test": len(study.test)},
         "voxels": {"used": study.cortex.voxels, "dropped": study.dropped},
         "units": study.training.units,
     }
+
+
+def identity(study: Study) -> str:
+    """A name for the data and the split of a study: equal names, equal training and test sides."""
+    sides = {name: torch.unique(side.stimuli).tolist() for name, side in (("training", study.training), ("test", study.test))}
+    return fingerprint({"data": study.dataset.checksums(), "kept": study.kept.nonzero().flatten().tolist(), **sides})
 
 
 def made_of(machine: Machine, seconds: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cortexflow.data.simulated import Simulated
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import load_json
 from cortexflow.synthesis import list_pictures, read_picture, synthesize
@@ -71,6 +72,14 @@ def test_areas_and_manifest(run, pictures, tmp_path):
     assert manifest["voxels"] == len(voxels) and manifest["subject"] == "subj01" and "z-scored" in manifest["units"]
 
 
+def test_voxels_are_numbered_as_in_the_study(pictures, tmp_path):
+    tree = {"data": DATA, "area": "hV4", "features": ["pixels"], "components": 20, "encoder": {"name": "ridge", "factors": 1}}
+    run = train(RunConfig.of(tree), tmp_path / "run", Machine())
+    whole = Simulated(Simulated.Config(**{name: value for name, value in DATA.items() if name != "name"})).cortex("subj01")
+    found = np.load(synthesize(run, pictures, tmp_path / "out.npz"))["voxels"]
+    assert found.tolist() == whole.areas["hV4"].nonzero().flatten().tolist()
+
+
 def test_pictures_of_any_mode_and_shape_are_read_as_a_person_sees_them(tmp_path):
     colour = Image.new("RGB", (64, 32), (200, 30, 10))
     for name, image in {
@@ -81,6 +90,8 @@ def test_pictures_of_any_mode_and_shape_are_read_as_a_person_sees_them(tmp_path)
     }.items():
         image.save(tmp_path / name)
         assert read_picture(tmp_path / name, (16, 16)).shape == (3, 16, 16)
+    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(tmp_path / "sixteen.png")
+    assert (read_picture(tmp_path / "sixteen.png", (8, 8)) == 40_000 >> 8).all()
     see_through = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     see_through.save(tmp_path / "alpha.png")
     assert (read_picture(tmp_path / "alpha.png", (8, 8)) == 128).all()

@@ -176,6 +176,10 @@ def read_picture(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "3 height w
 
 def _on_grey(file: Image.Image) -> Image.Image:
     """RGB; transparent parts stand on mid-grey, as in a scanner's display."""
+    if file.mode.startswith("I;16"):  # Pillow would clip sixteen bits to eight
+        return Image.fromarray((np.asarray(file).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if file.mode in ("I", "F"):
+        raise ValueError(f"its values are of mode {file.mode}; save it with 8 bits per channel")
     if file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info:
         layered = file.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layered.size, (128, 128, 128, 255)), layered).convert("RGB")

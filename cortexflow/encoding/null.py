@@ -1,8 +1,8 @@
 """The null: the training-mean pattern, blind to the image, with the covariance of the training responses.
 
 It is a model like any other, because the scores that a constant reaches are the scores that every other model must beat.
-Across voxels of un-z-scored responses this constant correlates with single trials at about .67 (see ``design`` of the
-published systems in the documentation); across images it correlates at 0.
+Across voxels of un-z-scored responses this constant correlates with single trials at about .67 (see
+``docs/constant_pattern.md``); across images it correlates at 0.
 """
 
 from typing import Any

@@ -30,11 +30,11 @@ from cortexflow.metrics.identification import (
 from cortexflow.metrics.intervals import percentile_interval, resampling_weights, weighted_correlation
 from cortexflow.metrics.noise_ceiling import ncsnr, noise_ceiling
 from cortexflow.metrics.nulls import derangement, repeat_against_others
-from cortexflow.metrics.variability import covariance_agreement, repeat_variance, within_stimulus_residuals
+from cortexflow.metrics.variability import covariance_agreement, within_stimulus_residuals
 from cortexflow.metrics.voxelwise import bits_per_voxel, median_over_voxels
 from cortexflow.progress import track
 from cortexflow.storage import load_json, save_json, save_tensors
-from cortexflow.training import Joined, Machine, Run, RunConfig, Study, fit, join, open_study, tabulate
+from cortexflow.training import Joined, Machine, Run, RunConfig, Study, fit, identity, join, open_study, tabulate
 
 SAMPLES = 50  # synthetic trials per test picture, for variability and calibration
 CANDIDATES = 150  # pictures among which one trial is identified
@@ -143,8 +143,9 @@ def evaluate(runs: Sequence[Run], machine: Machine, out: Path | str, *, draws: i
         CortexflowError: The runs are of different models or subjects, or their data cannot be read.
     """
     _check_folds(runs)
-    folds = [score_run(run, machine, draws) for run in track(runs, "evaluating")]
+    folds = [score_run(run, machine, draws, number) for number, run in enumerate(track(runs, "evaluating"))]
     if len(folds) > 1:
+        _check_disjoint(runs, folds)
         _join_folds(folds)
     metrics = _summary(runs, folds)
     cortex = folds[0].study.cortex
@@ -166,17 +167,19 @@ class Fold:
     warnings: list[str]
 
 
-def score_run(run: Run, machine: Machine, draws: int) -> Fold:
-    """Score one run and its references on its own held-out pictures."""
+def score_run(run: Run, machine: Machine, draws: int, fold: int = 0) -> Fold:
+    """Score one run and its references on its own held-out pictures; each fold resamples its own."""
     study = open_study(run.config, machine)
     if study.cortex.voxels != run.encoder.voxels:
         raise CortexflowError(f"{run.folder} was trained on {run.encoder.voxels} voxels, the data now have {study.cortex.voxels}; train it again")
+    if load_json(run.folder / "provenance.json").get("split") != identity(study):
+        raise CortexflowError(f"{run.folder} was trained on other data or another split than its run.json now opens; train it again")
     table = tabulate(run.space, study, torch.cat([study.training.seen, study.test.seen]).unique(), machine)
     training = join(study.training, table)
     own = run.config.encoder["name"] == "ridge" and run.config.encoder["noise"] == "factors+radius"
     ridge = run.encoder if own else _reference(run, {"name": "ridge"}, training, study, machine)
     blind = _reference(run, {"name": "null", "noise": run.config.encoder.get("noise", "factors+radius")}, training, study, machine)
-    test = _test_side(join(study.test, table), study, draws, run.config.seed)
+    test = _test_side(join(study.test, table), study, draws, run.config.seed + 1_000_003 * fold)
     groups = _groups(study, test, getattr(ridge, "training_r", None))
     scorer = Scorer(test, groups, run.config.seed)
     rows = {run.config.title: scorer.model("model", run.encoder)}
@@ -237,16 +240,16 @@ class Scorer:
         return row
 
     def real_repeat(self) -> Row:
-        """What a first trial predicts of the others, and what half of the pictures say of the correlations in the other half."""
+        """What a first trial predicts of the others."""
         row, test = Row("reference"), self.test
         first, others = repeat_against_others(test.trials, test.stimuli)[:2]
         if len(first) == len(test.measured):
             self._accuracy(row, first, others)
             scores = correlation_scores(others, first)
             row.put("two_way", "all", test.image_mean(share_beaten(scores, torch.arange(len(first)))))
-        shown, half = _shown(self.groups, test.measured.shape[1]), test.row % 2 == 0
-        first, second = (within_stimulus_residuals(test.trials[side][:, shown], test.row[side]) for side in (half, ~half))
-        row.put("covariance_r", "all", covariance_agreement(first, second, self.generator())[None])
+        for metric in ("share", "mse"):  # its target is the mean of the other repeats: another scale than that of the other rows
+            for group in self.groups:
+                row.scores.pop((metric, group), None)
         return row
 
     def ceiling(self) -> Row:
@@ -319,7 +322,10 @@ class Scorer:
         if not test.repeated:
             return
         row.voxels["variance"] = variance.mean(0)
-        ratio = test.image_mean(variance) / repeat_variance(test.trials, test.stimuli)
+        squares = within_stimulus_residuals(test.trials, test.stimuli).double().square()
+        several = torch.bincount(test.row)[test.row] > 1
+        weights = test.weights[:, test.row[several]]
+        ratio = test.image_mean(variance) / (weights @ squares / weights.sum(1, keepdim=True))
         for group, mask in self.groups.items():
             if mask.any():
                 row.put("variance_ratio", group, median_over_voxels(ratio[:, mask]))
@@ -376,18 +382,22 @@ def _ceiling(study: Study, responses: Tensor, row: Tensor, counts: Tensor) -> Te
     """From the ratio that the study ships, else from training repeats, else from the test repeats themselves."""
     if study.cortex.ncsnr is not None:
         return noise_ceiling(study.cortex.ncsnr, counts)
-    training = study.training
-    if len(torch.unique(training.stimuli)) < len(training):
-        return noise_ceiling(ncsnr(training.responses, training.stimuli), counts)
+    if not _from_test(study):
+        return noise_ceiling(ncsnr(study.training.responses, study.training.stimuli), counts)
     if bool((counts > 1).any()):
         return noise_ceiling(ncsnr(responses, row), counts)
     return torch.full((responses.shape[1],), torch.nan)
 
 
+def _from_test(study: Study) -> bool:
+    """Whether only test repeats can say what the ceiling is."""
+    return study.cortex.ncsnr is None and len(torch.unique(study.training.stimuli)) == len(study.training)
+
+
 def _groups(study: Study, test: HeldOut, training_r: Tensor | None) -> Groups:
     """All voxels, those with a signal, those that ridge predicts within the training pictures, and the areas."""
     groups = {"all": torch.ones(study.cortex.voxels, dtype=torch.bool)}
-    if bool(test.ceiling.isfinite().any()):
+    if bool(test.ceiling.isfinite().any()) and not _from_test(study):  # voxels are never chosen on test trials
         groups["reliable voxels"] = test.ceiling >= LEAST_CEILING
     if training_r is not None:
         groups["predicted in training"] = training_r > CHOSEN_R
@@ -466,10 +476,21 @@ def _join_folds(folds: Sequence[Fold]) -> None:
 def _check_folds(runs: Sequence[Run]) -> None:
     if not runs:
         raise CortexflowError("no run was given; name at least one run folder")
-    first = runs[0].config
+    first = {**runs[0].config.model_dump(), "data": runs[0].config.data["name"]}
     for run in runs[1:]:
-        if (run.config.encoder, run.config.subject, run.config.data["name"]) != (first.encoder, first.subject, first.data["name"]):
+        if {**run.config.model_dump(), "data": run.config.data["name"]} != first:
             raise CortexflowError(f"{run.folder} is another model, subject or study than {runs[0].folder}; evaluate them one by one")
+
+
+def _check_disjoint(runs: Sequence[Run], folds: Sequence[Fold]) -> None:
+    """Folds of a cross-validation hold out different pictures."""
+    seen: dict[int, Run] = {}
+    for run, fold in zip(runs, folds, strict=True):
+        for stimulus in torch.unique(fold.study.test.stimuli).tolist():
+            if stimulus in seen:
+                what = f"{run.folder} and {seen[stimulus].folder} hold out the same pictures"
+                raise CortexflowError(f"{what}; give folds with different held-out pictures, or evaluate them one by one")
+        seen |= dict.fromkeys(torch.unique(fold.study.test.stimuli).tolist(), run)
 
 
 def _summary(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any]:
@@ -524,8 +545,9 @@ def _notes(folds: Sequence[Fold]) -> list[str]:
         f"The row of shuffled images is the mean over {SHUFFLES} ways to shuffle them ({DENSITY_SHUFFLES} for densities), its interval their range.",
         "Ridge and the training-mean pattern are fitted to the same training trials and features as the model.",
     ]
-    if bool(test.ceiling.isfinite().any()):
-        notes.append(f"Reliable voxels have a noise ceiling of at least {LEAST_CEILING:.0%} of the variance, estimated on training repeats.")
+    if "reliable voxels" in folds[0].groups:
+        source = "as the study ships it" if folds[0].study.cortex.ncsnr is not None else "estimated on training repeats"
+        notes.append(f"Reliable voxels have a noise ceiling of at least {LEAST_CEILING:.0%} of the variance, {source}.")
     if len(folds) > 1:
         notes.append(f"Scores are means over {len(folds)} folds; voxels are chosen and medians taken within each fold.")
     return notes
@@ -535,6 +557,10 @@ def _warnings(study: Study, test: HeldOut, run: Run) -> list[str]:
     warnings = []
     if study.dropped:
         warnings.append(f"{study.dropped} voxels were constant or not finite and were left out.")
+    if test.repeated and _from_test(study):
+        warnings.append(
+            "No training picture was repeated: the noise ceiling is estimated on the test repeats themselves, and no voxels are chosen by it."
+        )
     if run.config.zscore == "all":
         warnings.append("Responses were z-scored with statistics that include test trials.")
     if run.config.zscore == "none":
@@ -573,7 +599,7 @@ def _differences(model: str, other: str, folds: Sequence[Fold]) -> list[dict[str
     for group in folds[0].groups:
         for metric in METRICS:
             a, b = _pooled(model, metric, group, folds), _pooled(other, metric, group, folds)
-            if a is None or b is None or len(a) != len(b) or len(a) == 1:
+            if a is None or b is None or len(a) != len(b) or len(a) == 1 or other == "shuffled images":
                 continue
             interval = _interval(a - b)
             if interval is not None:

@@ -191,8 +191,8 @@ def mark(metrics: Metrics, row: Row, metric: str) -> str:
     Told apart by the interval of their paired difference; where the file has none, by whether their intervals overlap.
     """
     own, null = score(row, metric), best(metrics, row["group"], metric, "null")
-    if own is None or null is None or row["kind"] not in ("model", "reference"):
-        return ""
+    if own is None or null is None or row["kind"] not in ("model", "reference") or not interval(own):
+        return ""  # without an interval nothing can be told apart
     other, better = null["scores"][metric], metrics["metrics"][metric].get("better", "higher")
     paired = _difference(metrics, row, null["row"], metric)
     if paired is not None and _has(paired, "low") and _has(paired, "high"):

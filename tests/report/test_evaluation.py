@@ -158,7 +158,13 @@ def test_the_same_run_evaluates_to_the_same_numbers(run, metrics, machine, tmp_p
     assert load_json(tmp_path / "metrics.json") == load_json(run.folder / "metrics.json")
 
 
-def test_folds_are_averaged(run, metrics, machine, tmp_path):
+def test_folds_that_hold_out_the_same_pictures_are_refused(run, machine, tmp_path):
+    with pytest.raises(CortexflowError, match="hold out the same pictures"):
+        evaluate([run, run], machine, tmp_path, draws=20)
+
+
+def test_folds_are_averaged(run, metrics, machine, tmp_path, monkeypatch):
+    monkeypatch.setattr("cortexflow.report.evaluation._check_disjoint", lambda runs, folds: None)
     twice = evaluate([run, run], machine, tmp_path, draws=50)
     assert twice["counts"]["folds"] == 2
     assert line(twice, TITLE)["r"]["value"] == pytest.approx(line(metrics, TITLE)["r"]["value"], abs=1e-6)
@@ -175,3 +181,7 @@ def test_data_that_changed_since_training_are_refused(run, machine, tmp_path):
     data = {**run.config.data, "voxels": 72}
     with pytest.raises(CortexflowError, match="trained on 60 voxels, the data now have 72"):
         evaluate([Run(run.folder, run.config.model_copy(update={"data": data}))], machine, tmp_path)
+    for change in ({"seed": 5}, {"held_out": 90}):
+        other = run.config.model_copy(update={"data": {**run.config.data, **change}})
+        with pytest.raises(CortexflowError, match="trained on other data or another split"):
+            evaluate([Run(run.folder, other)], machine, tmp_path)
