@@ -355,15 +355,15 @@ def fit(
     world: World | None = None,
 ) -> Encoder:
     """Fit an encoder to joined training trials; checkpoints go to ``folder`` where one is given."""
-    encoder = build(config, joined, levels, cortex).to(machine.device)
+    encoder = build(config, joined, levels, cortex)
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         encoder.solve(joined.features, joined.trials.responses, joined.trials.groups)
         return encoder.eval()
     training, validation = split_validation(joined, config.training.validation, config.seed)
-    descent = Descent(encoder, config, training, validation, folder, machine, world or World(machine.device))
+    descent = Descent(encoder.to(machine.device), config, training, validation, folder, machine, world or World(machine.device))
     for _ in track(descent.epochs(), f"training {config.title}", total=config.training.epochs):
         pass
-    encoder.eval()
+    encoder.cpu().eval()  # closed forms are solved where the trials are
     with torch.no_grad():
         encoder.calibrate(validation.features, validation.trials.responses, validation.trials.groups)
     return encoder
@@ -411,7 +411,8 @@ class Descent:
 
     def _solve(self) -> None:
         trials = self.training.trials
-        self.encoder.solve(self.training.features, trials.responses, trials.groups)
+        self.encoder.cpu().solve(self.training.features, trials.responses, trials.groups)
+        self.encoder.to(self.device)
         self.best_state = {name: value.clone() for name, value in self.encoder.state_dict().items()}
 
     def _epoch(self, epoch: int) -> None:
