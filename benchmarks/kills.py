@@ -95,8 +95,9 @@ def rows(cache):
         tensors = load_tensors(path)[0]
         for name in tensors.keys() - {"stimuli"}:
             for stimulus, values in zip(tensors["stimuli"].tolist(), tensors[name], strict=True):
-                assert (path.parent.name, name, stimulus) not in found, "a picture is in two shards"
-                found[path.parent.name, name, stimulus] = values.numpy().tobytes()
+                place = str(path.parent.relative_to(cache)), name, stimulus
+                assert place not in found, "a picture is in two shards"
+                found[place] = values.numpy().tobytes()
     return found
 
 

@@ -80,6 +80,27 @@ def load_json(path: Path | str) -> Any:
         raise DamagedFileError(f"{path} is not valid JSON ({error}); restore it or make it again") from error
 
 
+def save_sealed_json(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with a checksum of itself, ``checksum``, that :func:`load_sealed_json` compares."""
+    save_json(path, {**content, "checksum": _seal(content)})
+
+
+def load_sealed_json(path: Path | str) -> dict[str, Any]:
+    """Read a JSON object, without its checksum; one that has none is taken as it is.
+
+    Raises:
+        CortexflowError: The file is absent.
+        DamagedFileError: The file is no JSON object, or was altered.
+    """
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise DamagedFileError(f"{path} must hold a JSON object, it holds {type(content).__name__}; restore it or make it again")
+    checksum = content.pop("checksum", None)
+    if checksum is not None and checksum != _seal(content):
+        raise DamagedFileError(f"{path} was altered (its checksum does not match); restore it or make it again")
+    return content
+
+
 def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
     """Write named tensors and JSON metadata as one safetensors file with a checksum.
 
@@ -107,19 +128,28 @@ def load_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tenso
     path = Path(path)
     if not path.is_file():
         raise CortexflowError(f"{path} does not exist; check the path")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        content, crc = json.loads(header["cortexflow"])  # one key: several are written in random order
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        content, crc = _header(file)
         metadata = json.loads(content)
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise DamagedFileError(f"{path} is damaged or not a cortexflow file ({error}); delete it and make it again") from error
     if metadata.get("format", 0) > FORMAT:
         raise CortexflowError(f"{path} was written by a newer cortexflow (format {metadata['format']}, this one reads {FORMAT}); upgrade")
     if _crc(tensors, content) != crc:
         raise DamagedFileError(f"{path} is damaged (its checksum does not match); delete it and make it again")
     return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+
+
+def load_metadata(path: Path | str) -> dict[str, Any]:
+    """What a file of :func:`save_tensors` says of itself; cheap, and unchecked until :func:`load_tensors` reads the whole file.
+
+    Raises:
+        CortexflowError: The file is absent.
+        DamagedFileError: The file is truncated or not one of ours.
+    """
+    if not Path(path).is_file():
+        raise CortexflowError(f"{path} does not exist; check the path")
+    with _opened(path) as file:
+        return json.loads(_header(file)[0])
 
 
 def checksum(path: Path | str) -> str:
@@ -167,6 +197,27 @@ def _runs(process: int) -> bool:
     except OSError:  # somebody else's
         return True
     return True
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[Any]:
+    """A safetensors file; what goes wrong in reading it becomes one clear error."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise DamagedFileError(f"{path} is damaged or not a cortexflow file ({error}); delete it and make it again") from error
+
+
+def _header(file: Any) -> tuple[str, int]:
+    """Metadata as they were written, and the checksum of the whole."""
+    content, crc = json.loads((file.metadata() or {})["cortexflow"])  # one key: several are written in random order
+    return content, crc
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """What the content's checksum is after it has been written and read."""
+    return fingerprint(json.loads(json.dumps(finite(content))))
 
 
 def _crc(tensors: Mapping[str, Tensor], content: str) -> int:

@@ -19,7 +19,7 @@ import cortexflow
 from cortexflow.data.pictures_on_disk import list_pictures, read_picture
 from cortexflow.errors import CortexflowError
 from cortexflow.progress import track
-from cortexflow.storage import checksum, load_json, replacing
+from cortexflow.storage import checksum, load_sealed_json, replacing
 from cortexflow.training import Run
 
 BATCH = 32
@@ -57,7 +57,7 @@ def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 
         raise CortexflowError(f"an npz takes at most {MOST_NPZ} samples, {samples} were asked; write a .h5 file")
     voxels = _voxels(run, areas)
     rows = min(BATCH, max(1, AT_ONCE // (samples * run.encoder.voxels)))
-    made_by = load_json(run.folder / "provenance.json")
+    made_by = load_sealed_json(run.folder / "provenance.json")
     size = tuple(made_by["pictures"])
     # The responses take their name inside the manifest's block, so that a full disk leaves both or neither.
     with replacing(out.with_name(out.name + ".manifest.json")) as temporary, open_writer(out, len(paths), samples, run.voxels[voxels]) as writer:

@@ -36,7 +36,19 @@ from cortexflow.features.space import FeatureSpace, load_space
 from cortexflow.features.table import FeatureTable
 from cortexflow.parallel import World, run_all
 from cortexflow.progress import track
-from cortexflow.storage import fingerprint, load_json, load_tensors, replacing, save_json, save_tensors
+from cortexflow.storage import (
+    checksum,
+    fingerprint,
+    load_json,
+    load_metadata,
+    load_tensors,
+    replacing,
+    save_json,
+    save_sealed_json,
+    save_tensors,
+)
+
+BESIDE = ("run.json", "space.safetensors", "voxels.safetensors", "metrics.jsonl")  # what a finished encoder vouches for
 
 
 class Optimisation(Choices):
@@ -262,14 +274,15 @@ class Run:
 
         Raises:
             CortexflowError: No run there, or one that has not been finished.
+            DamagedFileError: A file is not the one with which the run was finished.
         """
         folder = Path(folder)
         if not (folder / "run.json").is_file():
             raise CortexflowError(f"{folder} is not a run (it has no run.json); make one with: cortexflow train --out {folder}")
-        run = cls(folder, RunConfig.of(load_json(folder / "run.json")))
         if not (folder / "encoder.safetensors").is_file():
             raise CortexflowError(f"{folder} is not finished; continue it with: cortexflow train --resume --out {folder}")
-        return run
+        check_files(folder)
+        return cls(folder, RunConfig.of(load_json(folder / "run.json")))
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -285,6 +298,17 @@ class Run:
     def space(self) -> FeatureSpace:
         """How pictures become its features."""
         return load_space(self.folder / "space.safetensors")
+
+
+def check_files(folder: Path) -> None:
+    """Whether the files of a finished run belong to its encoder, which keeps their checksums; absent ones are for others to miss.
+
+    Raises:
+        DamagedFileError: One was altered, or comes from another run.
+    """
+    for name, expected in load_metadata(folder / "encoder.safetensors").get("beside", {}).items():
+        if (folder / name).exists() and not ((folder / name).is_file() and checksum(folder / name) == expected):
+            raise DamagedFileError(f"{folder / name} was altered, or is of another run than encoder.safetensors; restore it, or train again")
 
 
 def train(config: RunConfig, folder: Path | str, machine: Machine | None = None, *, resume: bool = False) -> Run:
@@ -318,8 +342,9 @@ def train(config: RunConfig, folder: Path | str, machine: Machine | None = None,
     if world.writes:
         space.save(folder / "space.safetensors")
         save_tensors(folder / "voxels.safetensors", {"kept": study.kept})
-        save_json(folder / "provenance.json", provenance(config, study, space, machine, time.perf_counter() - started))
-        encoder.save(folder / "encoder.safetensors")  # last: its presence says that the run is finished
+        save_sealed_json(folder / "provenance.json", provenance(config, study, space, machine, time.perf_counter() - started))
+        beside = {name: checksum(folder / name) for name in BESIDE if (folder / name).is_file()}
+        encoder.save(folder / "encoder.safetensors", beside)  # last: its presence says that the run is finished
         (folder / "state.safetensors").unlink(missing_ok=True)
     world.wait()
     return Run.load(folder)

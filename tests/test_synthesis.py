@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import resource
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -148,7 +149,7 @@ def test_responses_without_room_for_their_manifest_are_not_left(run, pictures, t
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cortexflow.synthesis.json.dumps", full)
+    monkeypatch.setattr("cortexflow.synthesis.json", SimpleNamespace(dumps=full))
     with pytest.raises(CortexflowError, match="No space left on device"):
         synthesize(run, pictures, tmp_path / "out.npz")
     assert os.listdir(tmp_path) == ["pictures"]

@@ -85,13 +85,19 @@ class Encoder(nn.Module, ABC):
     def sample(self, features: Float[Tensor, "trials features"], n: int = 1) -> Float[Tensor, "n trials voxels"]:
         """``n`` synthetic trials of each row. Seeded by ``torch.manual_seed``."""
 
-    def save(self, path: Path | str) -> None:
-        """Write weights, sizes and choices as one safetensors file."""
+    def save(self, path: Path | str, beside: Mapping[str, str] | None = None) -> None:
+        """Write weights, sizes and choices as one safetensors file.
+
+        Arguments:
+            path: The file.
+            beside: SHA-256 of other files that belong to the model, by their names.
+        """
         made_of = {
             "encoder": {"name": self.name, **self.config.model_dump(mode="json")},
             "features": self.features,
             "voxels": self.voxels,
             "levels": list(self.levels.items()),
+            "beside": dict(beside or {}),
         }
         tensors = {f"state.{name}": value for name, value in self.state_dict().items()}
         if self.cortex is not None:
@@ -147,8 +153,8 @@ def load_encoder(path: Path | str, device: str = "cpu") -> Encoder:
         encoder = entry(made_of["features"], made_of["voxels"], config, levels=dict(made_of["levels"]), cortex=cortex)
         state = {name.removeprefix("state."): value for name, value in tensors.items() if name.startswith("state.")}
         adopt(encoder, state)
-    except (KeyError, RuntimeError) as error:
-        raise DamagedFileError(f"{path} does not hold a whole encoder ({error}); train it again") from error
+    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedFileError(f"{path} does not hold a whole encoder ({' '.join(str(error).split())}); train it again") from error
     return encoder.to(device).eval()
 
 

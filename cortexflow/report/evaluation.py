@@ -33,7 +33,7 @@ from cortexflow.metrics.nulls import derangement, repeat_against_others
 from cortexflow.metrics.variability import covariance_agreement, within_stimulus_residuals
 from cortexflow.metrics.voxelwise import bits_per_voxel, median_over_voxels
 from cortexflow.progress import track
-from cortexflow.storage import load_json, save_json, save_tensors
+from cortexflow.storage import checksum, load_sealed_json, save_sealed_json, save_tensors
 from cortexflow.training import Joined, Machine, Run, RunConfig, Study, fit, identity, join, open_study, tabulate
 
 SAMPLES = 50  # synthetic trials per test picture, for variability and calibration
@@ -151,7 +151,8 @@ def evaluate(runs: Sequence[Run], machine: Machine, out: Path | str, *, draws: i
     cortex = folds[0].study.cortex
     about = {"subject": cortex.subject, "voxels": cortex.voxels, "areas": list(cortex.areas)}
     save_tensors(Path(out) / "evaluation.safetensors", _arrays(folds) | {f"cortex.{name}": v for name, v in cortex.tensors().items()}, about)
-    save_json(Path(out) / "metrics.json", metrics)
+    metrics["files"] = {"evaluation.safetensors": checksum(Path(out) / "evaluation.safetensors")}
+    save_sealed_json(Path(out) / "metrics.json", metrics)
     return metrics
 
 
@@ -172,7 +173,7 @@ def score_run(run: Run, machine: Machine, draws: int, fold: int = 0) -> Fold:
     study = open_study(run.config, machine)
     if study.cortex.voxels != run.encoder.voxels:
         raise CortexflowError(f"{run.folder} was trained on {run.encoder.voxels} voxels, the data now have {study.cortex.voxels}; train it again")
-    if load_json(run.folder / "provenance.json").get("split") != identity(study):
+    if load_sealed_json(run.folder / "provenance.json").get("split") != identity(study):
         raise CortexflowError(f"{run.folder} was trained on other data or another split than its run.json now opens; train it again")
     table = tabulate(run.space, study, torch.cat([study.training.seen, study.test.seen]).unique(), machine)
     training = join(study.training, table)
@@ -514,7 +515,7 @@ def _summary(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any]:
         "made": {
             "runs": [run.folder.name for run in runs],
             "config": config.model_dump(mode="json"),
-            "provenance": load_json(runs[0].folder / "provenance.json"),
+            "provenance": load_sealed_json(runs[0].folder / "provenance.json"),
         },
         "interval": {"level": 0.95, "draws": len(first.test.weights) - 1, "over": "images"},
     }

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cortexflow.data.base import Cortex
 from cortexflow.encoding.base import load_encoder
+from cortexflow.errors import DamagedFileError
 from cortexflow.report.calibration import plot_by_samples, plot_calibration
 from cortexflow.report.canvas import area_of, ceil_to, new_figure, styled, svg
 from cortexflow.report.cortex_maps import flat_grid, has_map, plot_area_map, plot_flatmap
@@ -46,7 +47,8 @@ from cortexflow.report.tables import (
     verdict,
 )
 from cortexflow.report.voxels import plot_r_histogram, plot_r_vs_ceiling, shuffled_r
-from cortexflow.storage import load_json, load_tensors, replacing
+from cortexflow.storage import checksum, load_json, load_sealed_json, load_tensors, replacing
+from cortexflow.training import check_files
 
 KINDS = {"model": "", "reference": "reference", "null": "sees no image", "ceiling": "ceiling"}
 
@@ -86,7 +88,10 @@ class Evaluated:
             DamagedFileError: One of its files is damaged.
         """
         run = cls(load_metrics(folder), cortex=cortex)
-        if (path := folder / "evaluation.safetensors").is_file():
+        if (folder / "encoder.safetensors").is_file():
+            check_files(folder)
+        if (path := folder / "evaluation.safetensors").exists():
+            _check_evaluation(path, run.metrics)
             run.tensors, about = load_tensors(path)
             if run.cortex is None and "areas" in about:
                 parts = {name.removeprefix("cortex."): value for name, value in run.tensors.items() if name.startswith("cortex.")}
@@ -97,7 +102,7 @@ class Evaluated:
             run.cortex = load_encoder(path).cortex
         made = run.metrics.get("made") or {}  # the folds of a cross-validation are evaluated into a folder of their own
         run.config = load_json(path) if (path := folder / "run.json").is_file() else made.get("config", {})
-        run.provenance = load_json(path) if (path := folder / "provenance.json").is_file() else made.get("provenance", {})
+        run.provenance = load_sealed_json(path) if (path := folder / "provenance.json").is_file() else made.get("provenance", {})
         run.epochs = _read_lines(folder / "metrics.jsonl")
         return run
 
@@ -448,10 +453,17 @@ def _fitting(run: Evaluated, voxels: int) -> Cortex | None:
     return run.cortex if run.cortex is not None and run.cortex.voxels == voxels else None
 
 
+def _check_evaluation(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Raises DamagedFileError where the arrays are not those of the scores."""
+    expected = (metrics.get("files") or {}).get(path.name)
+    if not path.is_file() or (expected is not None and checksum(path) != expected):
+        raise DamagedFileError(f"{path} is not of the evaluation that wrote metrics.json; run `cortexflow evaluate {path.parent}` again")
+
+
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """A training log; a last line that was cut short is left out, as a run may have been stopped while writing."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
             lines.append(json.loads(line))
         except ValueError:

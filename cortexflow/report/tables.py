@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cortexflow.errors import CortexflowError, DamagedFileError
-from cortexflow.storage import load_json
+from cortexflow.storage import load_sealed_json
 
 HEADLINE, RELIABLE, ALL = "r", "reliable voxels", "all"
 NO_BREAK = "\u00a0"  # a space at which no line ends
@@ -61,10 +61,10 @@ def load_metrics(folder: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise CortexflowError(f"{folder} has no metrics.json; run `cortexflow evaluate {folder}` first")
     try:
-        metrics = load_json(path)
+        metrics = load_sealed_json(path)
         problem = damage(metrics)
     except DamagedFileError as error:
-        problem = str(error.__cause__)
+        problem = str(error.__cause__) if error.__cause__ else "it was altered, or holds no object"
     if problem:
         raise DamagedFileError(f"{path} is damaged ({problem}); delete it and run `cortexflow evaluate {folder}` first")
     return metrics
