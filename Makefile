@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 $(VENV)/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev,cortex,cluster]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev,cortex,cluster,features,diffusion,hub]"
 	touch $@
 
 demo: $(VENV)/installed
