@@ -82,15 +82,17 @@ def test_radial_density_integrates_to_one():
     assert float((noise.log_prob(draws) - log_q).exp().mean()) == pytest.approx(1, abs=0.02)
 
 
-def test_radial_density_of_one_factor_in_three_dimensions_by_hand():
-    """z ~ N(0, 4); log rho ~ N(.5, .3^2); the rest is uniform on a circle, whose length is 2 pi rho."""
+@pytest.mark.parametrize("coupling", [0.0, 0.7])
+def test_radial_density_of_one_factor_in_three_dimensions_by_hand(coupling):
+    """log rho ~ N(.5, .3^2); z ~ N(0, 4) at the mean length; the rest is uniform on a circle, whose length is 2 pi rho."""
     noise = RadialFactorNoise(3, 1)
     noise.loadings, noise.uniquenesses = torch.zeros(3, 1), torch.tensor([1.0, 4.0, 9.0])
     noise.basis, noise.spread, noise.radius = torch.tensor([[1.0], [0.0], [0.0]]), torch.tensor([2.0]), torch.tensor([0.5, 0.3])
+    noise.coupling = torch.tensor(coupling)
     x = torch.tensor([[1.2, 0.8, -2.1]])
     rho = math.hypot(0.8 / 2, -2.1 / 3)
     by_hand = (
-        scipy.stats.norm(0, 2).logpdf(1.2)
+        scipy.stats.norm(0, 2 * (rho / math.exp(0.5)) ** coupling).logpdf(1.2)
         + scipy.stats.norm(0.5, 0.3).logpdf(math.log(rho))
         - math.log(rho)  # d log rho / d rho
         - math.log(2 * math.pi * rho)
@@ -109,6 +111,38 @@ def test_samples_have_the_covariance_of_the_density(kind, residuals):
     error = (sampled.T @ sampled / len(sampled) - covariance) / root / root[:, None]
     assert float(error.abs().max()) < 0.05
     assert torch.isfinite(sampled).all()
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_finds_how_much_the_factors_grow_with_the_rest(strength):
+    generator = torch.Generator().manual_seed(5)
+    stronger = 0.3 * torch.randn(3000, 1, generator=generator)
+    factors = torch.randn(3000, FACTORS, generator=generator) * (strength * stronger).exp()
+    rest = torch.randn(3000, VOXELS, generator=generator) * stronger.exp()
+    noise = RadialFactorNoise(VOXELS, FACTORS)
+    noise.fit(factors @ (2 * torch.randn(FACTORS, VOXELS, generator=generator)) + rest, groups(3000))
+    seen = 0.3**2 / (0.3**2 + 0.5 / (VOXELS - FACTORS))  # the length of 27 numbers varies by itself as well
+    assert float(noise.coupling) == pytest.approx(strength * seen, abs=0.08)
+
+
+@pytest.mark.parametrize("kind", ["factors", "factors+radius"])
+def test_a_density_is_not_surprised_by_new_trials(kind, residuals):
+    """With 12 factors of 140 trials, three of them real: new trials are as likely as samples are."""
+    noise = make_noise(kind, VOXELS, 12)
+    noise.fit(residuals[:140], groups(140))
+    torch.manual_seed(0)
+    of_samples, of_trials = noise.log_prob(noise.sample(20_000)), noise.log_prob(residuals[140:])
+    for level in (0.5, 0.8, 0.95):
+        assert float((of_trials > of_samples.quantile(1 - level)).double().mean()) == pytest.approx(level, abs=0.09)
+
+
+def test_few_groups_leave_the_factors_as_they_were_found(residuals):
+    noise = FactorNoise(VOXELS, 2)
+    noise.fit(residuals[:40], torch.zeros(40, dtype=torch.long))
+    loadings, unique = fit_factors(residuals[:40], 2)
+    expected = loadings @ loadings.T + unique.diag()
+    error = (noise.covariance() - expected).abs() / expected.diagonal().sqrt() / expected.diagonal().sqrt()[:, None]
+    assert float(error.max()) < 0.25  # the spread along the factors is that of the sample, not of the maximised likelihood
 
 
 def test_a_shared_scale_is_worth_bits_and_its_absence_costs_none(residuals, tailed):
