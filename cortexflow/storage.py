@@ -76,7 +76,7 @@ def load_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise CortexflowError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not valid JSON ({error}); restore it or make it again") from error
 
 
@@ -205,7 +205,7 @@ def _opened(path: Path | str) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         raise DamagedFileError(f"{path} is damaged or not a cortexflow file ({error}); delete it and make it again") from error
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -41,6 +41,7 @@ from cortexflow.storage import (
     fingerprint,
     load_json,
     load_metadata,
+    load_sealed_json,
     load_tensors,
     replacing,
     save_json,
@@ -301,14 +302,18 @@ class Run:
 
 
 def check_files(folder: Path) -> None:
-    """Whether the files of a finished run belong to its encoder, which keeps their checksums; absent ones are for others to miss.
+    """Whether the files of a finished run belong to its encoder, which keeps their checksums.
 
     Raises:
-        DamagedFileError: One was altered, or comes from another run.
+        DamagedFileError: One is missing, was altered, or comes from another run.
     """
-    for name, expected in load_metadata(folder / "encoder.safetensors").get("beside", {}).items():
-        if (folder / name).exists() and not ((folder / name).is_file() and checksum(folder / name) == expected):
-            raise DamagedFileError(f"{folder / name} was altered, or is of another run than encoder.safetensors; restore it, or train again")
+    beside = load_metadata(folder / "encoder.safetensors").get("beside", {})
+    if beside and load_sealed_json(folder / "provenance.json").get("files") != beside:
+        raise DamagedFileError(f"{folder / 'provenance.json'} is of another run than encoder.safetensors; restore it, or train again")
+    for name, expected in beside.items():
+        if not (folder / name).is_file() or checksum(folder / name) != expected:
+            what = "was altered, or is of another run than encoder.safetensors" if (folder / name).is_file() else "is missing"
+            raise DamagedFileError(f"{folder / name} {what}; restore it, or train again")
 
 
 def train(config: RunConfig, folder: Path | str, machine: Machine | None = None, *, resume: bool = False) -> Run:
@@ -342,8 +347,9 @@ def train(config: RunConfig, folder: Path | str, machine: Machine | None = None,
     if world.writes:
         space.save(folder / "space.safetensors")
         save_tensors(folder / "voxels.safetensors", {"kept": study.kept})
-        save_sealed_json(folder / "provenance.json", provenance(config, study, space, machine, time.perf_counter() - started))
         beside = {name: checksum(folder / name) for name in BESIDE if (folder / name).is_file()}
+        made_by = provenance(config, study, space, machine, time.perf_counter() - started)
+        save_sealed_json(folder / "provenance.json", made_by | {"files": beside})
         encoder.save(folder / "encoder.safetensors", beside)  # last: its presence says that the run is finished
         (folder / "state.safetensors").unlink(missing_ok=True)
     world.wait()
@@ -361,9 +367,22 @@ def train_all(
         jobs: Processes on this machine; -1 for one per core.
         scheduler: The address of a dask scheduler, instead.
         resume: Finished runs are kept, interrupted ones continued.
+
+    Raises:
+        CortexflowError: A subject that its study does not have, before anything is fitted; and what :func:`train` raises.
     """
+    if len(configs) > 1:
+        _check_subjects(configs.values(), machine)
     work = [partial(_train_one, config, folder, machine, resume) for folder, config in configs.items()]
     return run_all(work, jobs, scheduler)
+
+
+def _check_subjects(configs: Iterable[RunConfig], machine: Machine) -> None:
+    datasets: dict[str, Dataset] = {}
+    for config in configs:
+        made_of = fingerprint(config.data)
+        datasets[made_of] = datasets.get(made_of) or open_dataset(config.data, machine)
+        datasets[made_of].check_subject(config.subject)
 
 
 def _train_one(config: RunConfig, folder: Path, machine: Machine, resume: bool) -> Path:

@@ -5,7 +5,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,6 +18,8 @@ from cortexflow.errors import CortexflowError, CortexflowWarning
 
 if TYPE_CHECKING:
     from cortexflow.training import Machine
+
+STOPPED = 130  # how a shell counts a command that Ctrl-C ended
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Pictures in, synthetic visual cortex out.")
 data_app = typer.Typer(no_args_is_help=True, help="Studies: list them, fetch them, look at them.")
@@ -242,8 +244,18 @@ def main() -> None:
         print(f"error: {what}; this is a flaw of cortexflow, please report what --debug shows", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept, train again with --resume", file=sys.stderr)
-        sys.exit(130)
+        _stop()
+    except SystemExit as end:  # typer has taken the interrupt, and says nothing
+        if end.code == STOPPED:
+            _stop()
+        raise
+
+
+def _stop() -> NoReturn:
+    """One line for Ctrl-C."""
+    remedy = "continue with --resume" if sys.argv[1:2] == ["train"] else "what was finished is kept, run it again"
+    print(f"stopped; {remedy}", file=sys.stderr)
+    sys.exit(STOPPED)
 
 
 def _screen() -> Console:

@@ -10,6 +10,8 @@ import yaml
 from cortexflow.errors import CortexflowError
 
 NAMED = ("data", "encoder")  # a name alone stands for {"name": …}
+DEEP = 20  # levels of a tree; what is deeper is no configuration
+NO_YAML = (yaml.YAMLError, ValueError, RecursionError)  # the last two: a date that is none, brackets in brackets
 
 
 def read_tree(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:
@@ -51,18 +53,36 @@ def _load(config: Path) -> dict[str, Any]:
         tree = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CortexflowError(f"{config} cannot be read ({getattr(error, 'strerror', None) or error}); check --config") from error
-    except yaml.YAMLError as error:
-        raise CortexflowError(f"{config} is not valid YAML ({' '.join(str(error).split())}); mend it or check --config") from error
-    if not isinstance(tree, dict):
-        raise CortexflowError(f"{config} must hold a mapping such as 'encoder: ridge', it holds {type(tree).__name__}")
+    except NO_YAML as error:
+        raise CortexflowError(f"{config} is not valid YAML ({_short(error)}); mend it or check --config") from error
+    if not isinstance(tree, dict) or not _plain(tree):
+        holds = type(tree).__name__ if not isinstance(tree, dict) else "something else"
+        raise CortexflowError(f"{config} must map names to choices, such as 'encoder: ridge', it holds {holds}; mend it or check --config")
     return tree
 
 
 def _value(text: str, setting: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = yaml.safe_load(text)
+    except NO_YAML as error:
         raise CortexflowError(f"-s {setting!r}: the value is not valid YAML; quote it") from error
+    if not _plain(value):
+        raise CortexflowError(f"-s {setting!r}: the value is no number, text, list or mapping of names; write it plainly")
+    return value
+
+
+def _plain(value: Any, depth: int = 0) -> bool:
+    """Whether this is what JSON can hold, names in front of every choice, and neither endless nor very deep."""
+    if isinstance(value, (dict, list)):
+        names, parts = (value, value.values()) if isinstance(value, dict) else ((), value)
+        return depth < DEEP and all(isinstance(name, str) for name in names) and all(_plain(part, depth + 1) for part in parts)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _short(error: BaseException) -> str:
+    """The words of an error in one line, as long as a line may be."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 200 else words[:200] + " …"
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any, setting: str) -> None:

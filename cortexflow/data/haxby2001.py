@@ -72,6 +72,50 @@ class Haxby2001(Dataset):
         "1slice": {"slice": "mask_1slice.nii.gz"},
         "25mm": {name: f"sub001/masks/25mm/{name}.nii.gz" for name in ("brain", "gray", "white", "vt", "hoc")},
     }
+    FILES: ClassVar[dict[str, str]] = {  # SHA-256 at the commit named above
+        "mask_1slice.nii.gz": "8d879d35aaeee3afddfb69a7e1b8dd2b3be446671452d7e841dc6588845f2877",
+        "sub001/masks/25mm/brain.nii.gz": "06baff59204b30dfdae31845f2b9b3fac2bb3363d558b8955000536c4567a151",
+        "sub001/masks/25mm/gray.nii.gz": "84ea63ac81d75119f8d82aaf8da40cbb403b215bf872f8aaae4b060b6814ca18",
+        "sub001/masks/25mm/white.nii.gz": "d3799c20fdbeece63e352e146fd385ffd7352ad9d5fe952c9ba5f57bbd07a56d",
+        "sub001/masks/25mm/vt.nii.gz": "7d018dc136203856a30445b44b00cccca9f8f4da73716e3b01b47e8da1b15dce",
+        "sub001/masks/25mm/hoc.nii.gz": "9785889c78ae9cbbe9ac8fcc551afde66600187940c1106dc71bd6f85ea98f73",
+        "sub001/BOLD/task001_run001/bold_1slice.nii.gz": "d15c9164814eaa25b7fb3b62f976524e55051e1973ff2b90b4e966b6c3259248",
+        "sub001/BOLD/task001_run002/bold_1slice.nii.gz": "bf879fb923c81fdff11b1170b1724fa68beb0e9fa042bc053260d9d0e4d68c42",
+        "sub001/BOLD/task001_run003/bold_1slice.nii.gz": "ae04aadb1ed6dc365dc117f522a3584aba0a8ac99fae008078147c94289ced49",
+        "sub001/BOLD/task001_run004/bold_1slice.nii.gz": "60ed27e90dff5417cfe7118f87b59a1cae73367ab6578bdd873b57db22a00cdb",
+        "sub001/BOLD/task001_run005/bold_1slice.nii.gz": "af9dd7c655aa1cb09f8d7444f124ff14b40cab14c92b4c4fe9c0efde97d8da38",
+        "sub001/BOLD/task001_run006/bold_1slice.nii.gz": "c753fdc068123ff6b407572bd39af6e1fecd1aace8a64dbace25b19d875128ee",
+        "sub001/BOLD/task001_run007/bold_1slice.nii.gz": "26bd002f5e33470179d39c4870d24d42a5cfa4e150782b8bf84885368a6016a3",
+        "sub001/BOLD/task001_run008/bold_1slice.nii.gz": "eb13ff766f629410b4bccfa3f39f1a7439133648d0637ffac6cc22f4397b8881",
+        "sub001/BOLD/task001_run009/bold_1slice.nii.gz": "0356e45b5922586f40cc84890ebaecac2d85510004978d2fa214d652bfb4b35e",
+        "sub001/BOLD/task001_run010/bold_1slice.nii.gz": "a4a2a0e12d2a53df4efab50b9abf250f351def069fa0a3153a1b6e46809e490c",
+        "sub001/BOLD/task001_run011/bold_1slice.nii.gz": "4c2bcf74db2cb0d77ecb6d60c0df8eec69715f579f6b628823319e67c80511cb",
+        "sub001/BOLD/task001_run012/bold_1slice.nii.gz": "8713435c5894ef06bd2a72e786ebf93b74ec3d7e46d7411f229fd6ffa5d62e9a",
+        "sub001/BOLD/task001_run001/bold_25mm.nii.gz": "fb8da73b747bd3f8f0c7cacf38c7173f3ec8ba1eb3a776003fa14880c31846e7",
+        "sub001/BOLD/task001_run002/bold_25mm.nii.gz": "c349c15e761f580d7d0de365d05c6a7c269496e75a3ad58ca05a34ed15f91d5d",
+        "sub001/BOLD/task001_run003/bold_25mm.nii.gz": "a2e72670e8380a337870ada7a8896211b849f1987107d6fd99171cc48a8bdc60",
+        "sub001/BOLD/task001_run004/bold_25mm.nii.gz": "96780e718abc001d2c1c4996a9187e85b427e9fa2500e56716ff8873fded63ca",
+        "sub001/BOLD/task001_run005/bold_25mm.nii.gz": "53eebe6b2c6edb7a82a0e84e5c72687ebe2a2d1cbd43f005ff83c88e1b06b49a",
+        "sub001/BOLD/task001_run006/bold_25mm.nii.gz": "a079fa51847925d12edb52b03b0f19cd14c5a02db156a247736f6152017780f3",
+        "sub001/BOLD/task001_run007/bold_25mm.nii.gz": "26c8fca45ee3fed85b925ea5411698fe234c9b9b0eee184a772fbf873003eb4f",
+        "sub001/BOLD/task001_run008/bold_25mm.nii.gz": "366248d75f6f15b86ee8fb0777cfd1861e4950b81fde87f92a74f0a39cd75109",
+        "sub001/BOLD/task001_run009/bold_25mm.nii.gz": "4f9a07a44fc3ca0402b0d69eb91132f1a03e32b96ed1fb744d3f558d4d774d97",
+        "sub001/BOLD/task001_run010/bold_25mm.nii.gz": "796c21c4ef9d89f723b78c3b76853cd0aca58c93d0409b0967a45841bebe5432",
+        "sub001/BOLD/task001_run011/bold_25mm.nii.gz": "d7e04d78df0aa81d7a8de8ac6c1c0044ff1a6583e92abe8ebafac8851010523b",
+        "sub001/BOLD/task001_run012/bold_25mm.nii.gz": "7bda1f0ee3483f2755e61afa0e96ce825cd2c28b0e03a91a2a96b018c10e8a40",
+        "sub001/BOLD/task001_run001/bold_events.tsv": "f2cbdad57ece6d3f0ba9746fc03eb8f0d279be520f7ee55f17623565d138364e",
+        "sub001/BOLD/task001_run002/bold_events.tsv": "6ed581e40ba4850b4c4d9854aa0db4c979ef01794972911eb4869db6342fb3ad",
+        "sub001/BOLD/task001_run003/bold_events.tsv": "465ecdb410acc0753f733906c4d56258e0d753b73c25ca08e85a10215fcce308",
+        "sub001/BOLD/task001_run004/bold_events.tsv": "9d8eef194e0e72b1ded0caa3be16e95778fc16f218e521c10802d9a1d1bc2820",
+        "sub001/BOLD/task001_run005/bold_events.tsv": "4404718524d21cc2650a8fe9860c94b6e83592c46594ab11fb22272150e5c6fe",
+        "sub001/BOLD/task001_run006/bold_events.tsv": "0ab33f912cca0076c65b2a034973b71c3b9d00011ad6adeeef356d5f9f71c4e5",
+        "sub001/BOLD/task001_run007/bold_events.tsv": "0075f78df0b08d44c687581cbe33aa93db833ff574684d9bc24734649a3a6564",
+        "sub001/BOLD/task001_run008/bold_events.tsv": "ed40c886032a5db2b6416488b8ac36b7902242c9b5bdea23d8894eeba11aa539",
+        "sub001/BOLD/task001_run009/bold_events.tsv": "d94f85d8378c72c45f95a8db2aa85576eb4e050827ab338b075315e7bc80a013",
+        "sub001/BOLD/task001_run010/bold_events.tsv": "cb9d60adb7971d00b4f199a8729dd9de6f4f27b37f680197c7ba2d96e7be7ab2",
+        "sub001/BOLD/task001_run011/bold_events.tsv": "377788e2ef133ffcc40da369b060009397ef8ab12732c5386945e6c608293418",
+        "sub001/BOLD/task001_run012/bold_events.tsv": "50cfed990226325726f91da555f1a412fc6a932cb754825462e03b30317579bb",
+    }
 
     config: Config
 
@@ -196,7 +240,7 @@ class Haxby2001(Dataset):
 
     def _file(self, name: str) -> Path:
         remedy = "copy mvpa2/data/haxby2001 of https://github.com/PyMVPA/PyMVPA (commit 20f0335f) to DIR/haxby2001"
-        return published("haxby2001", self.root, name, remedy)
+        return published("haxby2001", self.root, name, remedy, self.FILES[name])
 
 
 def _occurrences(stimuli: Int[Tensor, " trials"]) -> Int[Tensor, " trials"]:

@@ -22,6 +22,7 @@ from cortexflow.data.simulation.pictures import Scene, render, scene
 from cortexflow.data.simulation.planted import Planted, plant
 from cortexflow.data.simulation.sheet import AREAS
 from cortexflow.data.simulation.streams import stream
+from cortexflow.data.volumes_on_disk import readable
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import fingerprint, load_tensors
 
@@ -285,12 +286,22 @@ def _residuals(root: Path | None) -> Tensor:
     if path is None or not path.is_file():
         raise CortexflowError(f"setting 'resampled' needs residuals, trials × voxels, and {path or 'no root'} is no file; give root or residuals")
     if path.suffix == ".safetensors":
-        return next(iter(load_tensors(path)[0].values()))
-    return torch.from_numpy(np.load(path, allow_pickle=False))
+        tensors = load_tensors(path)[0]
+        if len(tensors) != 1:
+            raise CortexflowError(f"{path} holds {len(tensors)} tensors, residuals are one; save them alone")
+        return next(iter(tensors.values()))
+    with readable(path):
+        values = np.load(path, allow_pickle=False)
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        holds = values.dtype if isinstance(values, np.ndarray) else "an archive"
+        raise CortexflowError(f"{path} holds {holds}, residuals are real numbers in one array; save it with numpy.save as float32")
+    return torch.from_numpy(values.astype(np.float64))  # also turns the order of bytes to this machine's
 
 
 def _usable(residuals: Tensor, voxels: int) -> Float[np.ndarray, "rows columns"]:
     """The columns that vary, or an error where they are too few."""
+    if residuals.is_complex() or residuals.dtype == torch.bool:
+        raise CortexflowError(f"residuals must be real numbers, these are {residuals.dtype}; convert them to float32")
     values = residuals.double().numpy()
     if values.ndim != 2 or len(values) < 2:
         raise CortexflowError(f"residuals must be trials × voxels with at least 2 trials, these have shape {values.shape}; reshape them")

@@ -2,7 +2,7 @@
 
 ``root/<study>-<fingerprint of its files>/<features key>/shard-….safetensors``: another picture file, another revision or
 another choice is another folder, so that nothing old is ever taken for new. A shard holds the stimulus ids and one tensor
-per level. It is whole or absent and carries a checksum. Several processes can fill one folder at the same time; what two of
+per level. It is whole or absent, carries a checksum, and says in which folder it stands under which name. Several processes can fill one folder at the same time; what two of
 them computed at once is written once.
 """
 
@@ -186,9 +186,12 @@ def _ids(path: Path) -> Int[Tensor, " stimuli"]:
     """The ids in a shard, without its features. They are checked when the features are read."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return file.get_tensor("stimuli")
+            ids = file.get_tensor("stimuli")
     except (SafetensorError, OSError) as error:
-        raise DamagedFileError(f"{path} is damaged or not a shard of features ({error}); delete it, it will be computed again") from error
+        raise _unusable(path, f"is damaged or not a shard of features ({error})") from error
+    if ids.ndim != 1 or ids.dtype != torch.long:
+        raise _unusable(path, f"is not a shard of features (its ids are {ids.dtype} of shape {tuple(ids.shape)})")
+    return ids
 
 
 def _missing(ids: Tensor, held: Mapping[Path, Tensor]) -> Int[Tensor, " missing"]:
@@ -200,9 +203,10 @@ def _missing(ids: Tensor, held: Mapping[Path, Tensor]) -> Int[Tensor, " missing"
 
 def _save(folder: Path, ids: Tensor, levels: Levels) -> Path:
     """Write a shard under a name that follows from its ids."""
-    path = folder / f"shard-{len(ids)}-{fingerprint(ids.tolist())}.safetensors"
+    path = folder / _name(ids)
     # Level names stand in the metadata too, because safetensors does not keep their order.
-    save_tensors(path, {"stimuli": ids, **{f"level.{name}": values for name, values in levels.items()}}, {"levels": list(levels)})
+    made_of = {"levels": list(levels), "place": _place_of(path)}
+    save_tensors(path, {"stimuli": ids, **{f"level.{name}": values for name, values in levels.items()}}, made_of)
     return path
 
 
@@ -210,9 +214,30 @@ def _load(path: Path) -> tuple[Tensor, Levels]:
     """Ids and features of a shard, checked."""
     tensors, made_of = load_tensors(path)
     try:
-        return tensors["stimuli"], {name: tensors[f"level.{name}"] for name in made_of["levels"]}
+        ids, levels = tensors["stimuli"], {name: tensors[f"level.{name}"] for name in made_of["levels"]}
     except KeyError as error:
-        raise DamagedFileError(f"{path} is not a shard of features (no {error}); delete it, it will be computed again") from error
+        raise _unusable(path, f"is not a shard of features (no {error})") from error
+    # Features of another study, extractor or picture look like any others, so that only its own word tells where a shard belongs.
+    if made_of.get("place") != _place_of(path) or path.name != _name(ids):
+        raise _unusable(path, f"holds features of {made_of.get('place', 'an older version')}, {len(ids)} pictures, not those of its folder and name")
+    for name, values in levels.items():
+        if values.ndim != 2 or len(values) != len(ids) or values.dtype != torch.float32 or not values.isfinite().all():
+            raise _unusable(path, f"holds level {name} as {values.dtype} of shape {tuple(values.shape)} for {len(ids)} pictures, or not finite")
+    return ids, levels
+
+
+def _name(ids: Tensor) -> str:
+    """The file that holds these ids."""
+    return f"shard-{len(ids)}-{fingerprint(ids.tolist())}.safetensors"
+
+
+def _place_of(path: Path) -> str:
+    """Study and extractor of a shard by the names of its folders."""
+    return f"{path.parent.parent.name}/{path.parent.name}"
+
+
+def _unusable(path: Path, what: str) -> DamagedFileError:
+    return DamagedFileError(f"{path} {what}; delete it, it will be computed again")
 
 
 def _stored(held: Mapping[Path, Tensor], needed: Tensor) -> Iterator[tuple[Tensor, Levels]]:

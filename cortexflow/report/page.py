@@ -90,7 +90,8 @@ class Evaluated:
         run = cls(load_metrics(folder), cortex=cortex)
         if (folder / "encoder.safetensors").is_file():
             check_files(folder)
-        if (path := folder / "evaluation.safetensors").exists():
+        path = folder / "evaluation.safetensors"
+        if path.exists() or path.name in (run.metrics.get("files") or {}):
             _check_evaluation(path, run.metrics)
             run.tensors, about = load_tensors(path)
             if run.cortex is None and "areas" in about:
@@ -103,6 +104,8 @@ class Evaluated:
         made = run.metrics.get("made") or {}  # the folds of a cross-validation are evaluated into a folder of their own
         run.config = load_json(path) if (path := folder / "run.json").is_file() else made.get("config", {})
         run.provenance = load_sealed_json(path) if (path := folder / "provenance.json").is_file() else made.get("provenance", {})
+        if run.provenance != made.get("provenance", run.provenance):
+            raise DamagedFileError(f"{folder} holds the scores of another run (metrics.json); run `cortexflow evaluate {folder}` again")
         run.epochs = _read_lines(folder / "metrics.jsonl")
         return run
 
@@ -457,7 +460,8 @@ def _check_evaluation(path: Path, metrics: Mapping[str, Any]) -> None:
     """Raises DamagedFileError where the arrays are not those of the scores."""
     expected = (metrics.get("files") or {}).get(path.name)
     if not path.is_file() or (expected is not None and checksum(path) != expected):
-        raise DamagedFileError(f"{path} is not of the evaluation that wrote metrics.json; run `cortexflow evaluate {path.parent}` again")
+        what = "is not of the evaluation that wrote metrics.json" if path.is_file() else "is missing"
+        raise DamagedFileError(f"{path} {what}; run `cortexflow evaluate {path.parent}` again")
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

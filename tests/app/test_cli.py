@@ -99,6 +99,33 @@ def test_one_run_for_each_subject_and_area(tmp_path, monkeypatch, capsys):
     assert "--each subject=subj01,subj02" in capsys.readouterr().err
 
 
+def test_an_unknown_subject_of_each_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    assert command(monkeypatch, "train", "--out", tmp_path / "runs", *SMALL, "--each", "subject=subj01,subj77") == 2
+    assert "no subject 'subj77'; choose one of subj01" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("words", "remedy"), [(["train", "--out", "runs"], "continue with --resume"), (["evaluate", "runs"], "run it again")])
+def test_an_interrupt_is_one_line(words, remedy, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cortexflow.training.train_all", interrupted)
+    monkeypatch.setattr("cortexflow.training.Run.load", interrupted)
+    assert command(monkeypatch, *words) == 130
+    printed = capsys.readouterr().err
+    assert printed.startswith("stopped; ") and remedy in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("odd", ["2020-13-45", "0b_", "[" * 3000, "{5: 6}", "&a [*a]", "!!python/object:os.system {}", "? [1]: 2", "2020-01-01"])
+def test_odd_yaml_is_one_line(odd, tmp_path):
+    (tmp_path / "run.yaml").write_text(f"data: {odd}\n")
+    for config, settings in ((tmp_path / "run.yaml", []), (None, [f"data={odd}"])):
+        with pytest.raises(CortexflowError) as caught:
+            read_tree(config, settings)
+        assert "\n" not in str(caught.value)
+
+
 def test_debug_shows_the_traceback(tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "evaluate", tmp_path / "none", "--debug") == 2
     assert "Traceback" in capsys.readouterr().err

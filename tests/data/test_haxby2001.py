@@ -161,7 +161,10 @@ class TestFiles:
     def test_events_of_another_study(self, copy):
         events = copy / "sub001" / "BOLD" / "task001_run002" / "bold_events.tsv"
         events.write_text(events.read_text().replace("face", "dog"))
-        with pytest.raises(DamagedFileError, match="not of this study"):
+        with pytest.raises(DamagedFileError, match=r"task001_run002/bold_events.tsv is damaged"):
+            Haxby2001(root=copy).trials("sub001")
+        events.write_text("")  # which would be a run without blocks
+        with pytest.raises(DamagedFileError, match=r"task001_run002/bold_events.tsv is damaged"):
             Haxby2001(root=copy).trials("sub001")
 
     def test_checksums_name_what_is_read(self, root, study):
