@@ -303,7 +303,7 @@ def intro(size: Size) -> list[str]:
         f"Simulated cortex, {size.voxels} voxels, {size.images - size.held_out} training and {size.held_out} held-out pictures × {size.repeats} "
         f"trials, Gabor features, {size.seeds} seeds (each its own cortex, pictures and split). Responses are z-scored within session with "
         "training statistics. Every score is of held-out pictures; bits, CRPS and energy are of their single trials. Means over seeds; ± is "
-        f"half of the 95 % interval, which resamples pictures and seeds ({size.draws} draws), and for CRPS, covariance r and coverage half "
+        f"half of the 95 % interval, which resamples pictures and seeds ({size.draws} draws), and for covariance r and coverage half "
         "of the range over seeds: these have no draws over pictures. `encoding.json`, beside this file where it is made, has the ends "
         "of every interval and every seed.",
         "",

@@ -24,6 +24,16 @@ def run(tmp_path_factory):
     return train(RunConfig.of(tree), tmp_path_factory.mktemp("runs") / "ridge", Machine())
 
 
+def test_a_picture_that_a_camera_turned_is_read_upright(tmp_path):
+    upright = Image.new("RGB", (8, 8), "black")
+    upright.paste("white", (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side: turn it clockwise to look at it
+    upright.rotate(90).save(tmp_path / "turned.png", exif=exif)
+    picture = read_picture(tmp_path / "turned.png", (8, 8))
+    assert int(picture[:, :4].min()) == 255 and int(picture[:, 4:].max()) == 0
+
+
 @pytest.fixture
 def pictures(tmp_path):
     folder = tmp_path / "pictures"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BeforeValidator, PositiveInt
 from torch import Tensor
 
@@ -164,7 +164,10 @@ def read_picture(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "3 height w
     height, width = size
     try:
         with Image.open(path) as file:
-            image = _on_grey(file)
+            if file.format == "PNG":
+                file.verify()  # the checksums that loading skips; what was verified cannot be loaded any more
+        with Image.open(path) as file:
+            image = _on_grey(ImageOps.exif_transpose(file))  # cameras store a turned picture as it fell on the sensor
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CortexflowError(f"{path} is not a readable picture ({error}); replace or remove it") from error
     scale = min(image.width / width, image.height / height)

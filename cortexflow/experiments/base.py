@@ -14,8 +14,9 @@ from rich.console import Console
 from torch import Tensor
 
 from cortexflow.catalog import Choices
+from cortexflow.errors import DamagedFileError
 from cortexflow.report.finding import write_finding
-from cortexflow.storage import load_tensors, save_json, save_tensors
+from cortexflow.storage import load_tensors, save_sealed_json, save_tensors
 from cortexflow.training import Machine, made_of
 
 
@@ -104,10 +105,16 @@ def part(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, T
     Arguments:
         path: Its name must hold every choice that the numbers follow from.
         compute: Named tensors.
+
+    Raises:
+        DamagedFileError: The file is damaged, or was written under another name.
     """
     if not path.is_file():
-        save_tensors(path, compute())
-    return load_tensors(path)[0]
+        save_tensors(path, compute(), {"part": path.name})
+    tensors, about = load_tensors(path)
+    if about.get("part", path.name) != path.name:
+        raise DamagedFileError(f"{path} holds the numbers of {about['part']}; delete it, it will be computed again")
+    return tensors
 
 
 def _resampled(every: Float[Tensor, "seeds subjects draws"], generator: torch.Generator) -> Float[Tensor, " resampled"]:
@@ -150,6 +157,7 @@ class Question(Experiment):
     test: ClassVar[str]
     controls: ClassVar[str]
     rule: ClassVar[str]
+    chosen_after: ClassVar[str | None] = None  # what was chosen after numbers of the test side had been seen, said on the page
 
     @abstractmethod
     def measure(self, folder: Path, machine: Machine) -> Sequence[Estimate]:
@@ -174,11 +182,12 @@ class Question(Experiment):
         content = {
             "question": self.title,
             **self.plan(),
+            "chosen_after": self.chosen_after,
             **asdict(finding),
             "config": self.config.model_dump(mode="json"),
             "made": made_of(machine, time.perf_counter() - began),
         }
-        save_json(folder / "finding.json", content)
+        save_sealed_json(folder / "finding.json", content)
         page = write_finding(folder, self.figure(estimates))
         for one in estimates:
             console.print(f"  {one.name}: {one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}] {one.unit}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from cortexflow.encoding.base import DensityEncoder, Encoder
 from cortexflow.errors import CortexflowError
 from cortexflow.metrics.voxelwise import bits_per_voxel
-from cortexflow.report.evaluation import HeldOut, Row, Scorer, _test_side
+from cortexflow.report.evaluation import HeldOut, Row, Scorer, held_out_side
 from cortexflow.training import Joined, Machine, RunConfig, Study, fit, fit_space, join, tabulate
 
 
@@ -48,7 +48,7 @@ class Comparison:
         """
         space = fit_space(config, study, machine)
         table = tabulate(space, study, torch.cat([study.training.seen, study.test.seen]).unique(), machine)
-        test = _test_side(join(study.test, table), study, draws, config.seed)
+        test = held_out_side(join(study.test, table), study, draws, config.seed)
         return cls(config, study, space.levels, join(study.training, table), test, machine)
 
     def fitted(self, encoder: Mapping[str, Any]) -> Encoder:

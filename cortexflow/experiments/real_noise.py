@@ -58,6 +58,11 @@ class RealNoise(Question):
         "less than .01 bits; no if an interval lies below 0; else undecided."
     )
 
+    chosen_after = (
+        "The window of nine volumes, the whole block, replaced one of six after figures of left-out runs had been seen: "
+        "six volumes gave less than was predicted."
+    )
+
     class Config(Choices):
         """Choices of the question.
 

@@ -46,7 +46,20 @@ def crps(
         tensor([1.])
     """
     check_samples(samples, measured, least=2)
-    return over_voxels(_crps, samples, measured)
+    return over_voxels(lambda drawn, came: _crps(drawn, came).mean(0), samples, measured)
+
+
+def crps_by_trial(
+    samples: Float[Tensor, "n trials voxels"],
+    measured: Float[Tensor, "trials voxels"],
+) -> Float[Tensor, "trials voxels"]:
+    """:func:`crps` of every trial and voxel, not averaged: what intervals over trials need.
+
+    Raises:
+        CortexflowError: The two do not match, or there are fewer than two samples.
+    """
+    check_samples(samples, measured, least=2)
+    return over_voxels(lambda drawn, came: _crps(drawn, came), samples, measured)
 
 
 def _crps(samples: Tensor, measured: Tensor) -> Tensor:
@@ -54,8 +67,8 @@ def _crps(samples: Tensor, measured: Tensor) -> Tensor:
     ordered = samples.double().sort(0).values
     # the sum over pairs of |x_i - x_j|: the k-th smallest is added k times and subtracted n - 1 - k times
     weights = torch.arange(1 - n, n, 2, dtype=torch.float64, device=samples.device)
-    pairs = torch.einsum("n,nrv->v", weights, ordered) / len(measured)
-    return (ordered - measured.double()).abs().mean((0, 1)) - pairs / (n * (n - 1))
+    pairs = torch.einsum("n,nrv->rv", weights, ordered)
+    return (ordered - measured.double()).abs().mean(0) - pairs / (n * (n - 1))
 
 
 def energy_score(

@@ -18,7 +18,7 @@ from torch import Tensor
 from cortexflow.data.standardize import average_repeats, repeat_counts
 from cortexflow.encoding.base import DensityEncoder, Encoder
 from cortexflow.errors import CortexflowError
-from cortexflow.metrics.calibration import accuracy_by_samples, coverage, crps, energy_score, probability_integral_transform, rank_histogram
+from cortexflow.metrics.calibration import accuracy_by_samples, coverage, crps_by_trial, energy_score, probability_integral_transform, rank_histogram
 from cortexflow.metrics.identification import (
     correlation_scores,
     fit_temperature,
@@ -180,7 +180,7 @@ def score_run(run: Run, machine: Machine, draws: int, fold: int = 0) -> Fold:
     own = run.config.encoder["name"] == "ridge" and run.config.encoder["noise"] == "factors+radius"
     ridge = run.encoder if own else _reference(run, {"name": "ridge"}, training, study, machine)
     blind = _reference(run, {"name": "null", "noise": run.config.encoder.get("noise", "factors+radius")}, training, study, machine)
-    test = _test_side(join(study.test, table), study, draws, run.config.seed + 1_000_003 * fold)
+    test = held_out_side(join(study.test, table), study, draws, run.config.seed + 1_000_003 * fold)
     groups = _groups(study, test, getattr(ridge, "training_r", None))
     scorer = Scorer(test, groups, run.config.seed)
     rows = {run.config.title: scorer.model("model", run.encoder)}
@@ -243,7 +243,8 @@ class Scorer:
     def real_repeat(self) -> Row:
         """What a first trial predicts of the others."""
         row, test = Row("reference"), self.test
-        first, others = repeat_against_others(test.trials, test.stimuli)[:2]
+        order = test.single.trials.repeats.argsort(stable=True)
+        first, others = repeat_against_others(test.trials[order], test.stimuli[order])[:2]
         if len(first) == len(test.measured):
             self._accuracy(row, first, others)
             scores = correlation_scores(others, first)
@@ -309,7 +310,7 @@ class Scorer:
             of_trial, measured = samples[:, test.row[trials] - rows[0]], test.trials[trials]
             parts["variance"].append(samples.var(0))
             parts["trial"].append(trials)
-            parts["crps"].append(crps(of_trial, measured) * len(trials))
+            parts["crps"].append(self._by_group(crps_by_trial(of_trial, measured)))
             parts["energy"].append(energy_score(of_trial, measured))
             parts["pit"].append(probability_integral_transform(of_trial, measured, self.generator())[:, shown])
             parts["coverage"].append(coverage(of_trial, measured, LEVELS) * len(trials))
@@ -317,6 +318,11 @@ class Scorer:
             parts["residual"].append((samples[:4, :, shown] - samples[..., shown].mean(0)).flatten(0, 1))
         self._spread(row, torch.cat(parts["variance"]), torch.cat(parts["residual"]), shown)
         self._calibration(row, parts)
+
+    def _by_group(self, values: Float[Tensor, "trials voxels"]) -> Float[Tensor, "trials groups"]:
+        """The mean over the voxels of each group."""
+        masks = torch.stack(list(self.groups.values()), 1).to(values)
+        return values @ masks / masks.sum(0)
 
     def _spread(self, row: Row, variance: Tensor, residuals: Tensor, shown: Tensor) -> None:
         test = self.test
@@ -337,13 +343,12 @@ class Scorer:
 
     def _calibration(self, row: Row, parts: Mapping[str, list[Tensor]]) -> None:
         test, trials = self.test, len(self.test.trials)
-        score = torch.stack(parts["crps"]).sum(0) / trials
-        for group, mask in self.groups.items():
+        order = torch.cat(parts["trial"]).argsort()
+        by_group = torch.cat(parts["crps"])[order]
+        for place, (group, mask) in enumerate(self.groups.items()):
             if mask.any():
-                row.put("crps", group, score[mask].mean()[None])
-        energy = torch.empty(trials)
-        energy[torch.cat(parts["trial"])] = torch.cat(parts["energy"]) / test.trials.shape[1] ** 0.5
-        row.put("energy", "all", test.trial_mean(energy))
+                row.put("crps", group, test.trial_mean(by_group[:, place]))
+        row.put("energy", "all", test.trial_mean(torch.cat(parts["energy"])[order] / test.trials.shape[1] ** 0.5))
         row.voxels["by_samples"] = accuracy_by_samples(
             torch.cat(parts["samples"], 1), test.measured[:, _shown(self.groups, test.measured.shape[1])], AVERAGED
         )
@@ -365,7 +370,15 @@ def _reference(run: Run, encoder: Mapping[str, Any], training: Joined, study: St
     return fit(config, training, run.space.levels, study.cortex, None, machine)
 
 
-def _test_side(single: Joined, study: Study, draws: int, seed: int) -> HeldOut:
+def held_out_side(single: Joined, study: Study, draws: int, seed: int) -> HeldOut:
+    """What models are scored on.
+
+    Arguments:
+        single: Held-out trials with their features.
+        study: Where they come from.
+        draws: Bootstrap draws.
+        seed: Of the draws.
+    """
     trials, generator = single.trials, torch.Generator().manual_seed(seed)
     if trials.exposure is not None:  # volumes answer many pictures and each other: neighbours are resampled together
         rows, blocks = torch.arange(len(trials)), torch.arange(len(trials)) // NEIGHBOURS
@@ -408,7 +421,8 @@ def _groups(study: Study, test: HeldOut, training_r: Tensor | None) -> Groups:
 def _subset(test: HeldOut, most: int, seed: int) -> tuple[Tensor, Tensor]:
     """At most so many pictures, chosen by the seed, and the first trial of each."""
     images = torch.randperm(len(test.measured), generator=torch.Generator().manual_seed(seed))[:most].sort().values
-    return images, torch.stack([(test.row == image).nonzero()[0, 0] for image in images])
+    order = test.single.trials.repeats.argsort(stable=True)
+    return images, torch.stack([order[test.row[order] == image][0] for image in images])
 
 
 def _shown(groups: Groups, voxels: int) -> Tensor:

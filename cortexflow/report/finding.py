@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cortexflow.report.canvas import INK, KINDS, MUTED, RULE, axes_of, figure_of, styled, svg
-from cortexflow.storage import load_json, replacing
+from cortexflow.storage import load_sealed_json, replacing
 
 PLAN = {
     "hypothesis": "Hypothesis",
@@ -32,9 +32,10 @@ def write_finding(folder: Path | str, figure: Figure | None = None) -> Path:
         figure: A picture of the question's own, shown before the estimates.
 
     Raises:
-        CortexflowError: No finding there, or it cannot be read.
+        CortexflowError: No finding there.
+        DamagedFileError: It was altered.
     """
-    finding = load_json(Path(folder) / "finding.json")
+    finding = load_sealed_json(Path(folder) / "finding.json")
     page = Path(folder) / "finding.html"
     with replacing(page) as temporary:
         temporary.write_text(render(finding, figure), encoding="utf-8")
@@ -52,10 +53,16 @@ def render(finding: Written, figure: Figure | None = None) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{question}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}{_STYLE}</style></head><body><main>'
         f"<header><h1>{question}</h1><p class='verdict'><strong>{verdict}.</strong> {escape(finding['why'])}</p></header>"
-        f"<section><h2>Written before any number</h2>{_facts({title: finding[name] for name, title in PLAN.items()})}</section>"
+        f"<section><h2>Written before any number</h2>{_facts({title: finding[name] for name, title in PLAN.items()})}</section>{_after(finding)}"
         f"<section><h2>Estimates</h2>{pictures}{_table(finding['estimates'])}</section>"
         f"<section><h2>What made this finding</h2>{_facts({**finding['config'], **finding['made']})}</section></main></body></html>"
     )
+
+
+def _after(finding: Written) -> str:
+    """What the plan owes to numbers that had been seen; nothing where it owes them nothing."""
+    sentence = finding.get("chosen_after")
+    return f"<section><h2>But chosen after some were seen</h2><p>{escape(sentence)}</p></section>" if sentence else ""
 
 
 @styled

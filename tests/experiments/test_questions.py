@@ -196,6 +196,12 @@ class TestPage:
             assert word in page
         assert page.count("<svg") == 2
 
+    def test_says_what_was_chosen_after_numbers_were_seen(self):
+        made = [made_up("first", 1, 0, 2)]
+        assert "after some were seen" not in render(finding(made))
+        page = render(finding(made, chosen_after="The window was."))
+        assert "after some were seen" in page and "The window was." in page
+
     def test_a_figure_of_its_own_comes_first(self):
         figure = new_figure(3, 2)
         figure.subplots().set_title("my own")

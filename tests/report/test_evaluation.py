@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,11 +9,11 @@ from cortexflow.data.standardize import average_repeats
 from cortexflow.errors import CortexflowError
 from cortexflow.metrics.identification import fit_temperature, identification_log_loss, likelihood_scores
 from cortexflow.metrics.noise_ceiling import ncsnr, noise_ceiling
-from cortexflow.report.evaluation import METRICS, evaluate, tempered_log_loss
+from cortexflow.report.evaluation import METRICS, Scorer, evaluate, held_out_side, tempered_log_loss
 from cortexflow.report.page import write_page
 from cortexflow.report.tables import table_text
 from cortexflow.storage import load_json, load_tensors
-from cortexflow.training import Machine, Run, RunConfig, open_study, train
+from cortexflow.training import Machine, Run, RunConfig, join, open_study, tabulate, train
 
 DATA = {"name": "simulated", "images": 260, "held_out": 60, "voxels": 60, "image_size": 32, "setting": "rich"}
 TITLE = "ridge (factors)"
@@ -122,6 +124,32 @@ def test_no_trial_fits_its_own_temperature():
     scores[:20] += 50 * torch.eye(40)[:20]
     loss = tempered_log_loss(scores)
     assert float(loss[:20].mean()) > 3 and float(loss[20:].mean()) > 20  # at their own: 0 and log 40
+
+
+def test_crps_is_that_of_the_samples_and_has_an_interval(metrics):
+    ours, blind = line(metrics, TITLE)["crps"], line(metrics, "training-mean pattern")["crps"]
+    assert ours["low"] < ours["value"] < ours["high"] and ours["value"] < blind["value"]
+    everywhere = sum(line(metrics, TITLE, area)["crps"]["value"] * metrics["groups"][area] for area in ("V1", "V2", "hV4", "IT"))
+    assert everywhere / metrics["groups"]["all"] == pytest.approx(ours["value"], abs=1e-5)
+
+
+def test_first_trials_are_those_of_the_first_repeat_whatever_the_order(run, machine):
+    study = open_study(run.config, machine)
+    table = tabulate(run.space, study, study.test.seen, machine)
+    single = join(study.test, table)
+    back = torch.arange(len(study.test)).flip(0)
+    turned = replace(
+        single,
+        features=single.features[back],
+        trials=replace(study.test, **{name: getattr(study.test, name)[back] for name in ("stimuli", "sessions", "repeats", "responses", "groups")}),
+    )
+    everywhere = {"all": torch.ones(60, dtype=torch.bool)}
+    found = [Scorer(held_out_side(one, study, 5, 0), everywhere, 0) for one in (single, turned)]
+    for metric in ("r", "two_way"):
+        a, b = (scorer.real_repeat().scores[metric, "all"] for scorer in found)
+        torch.testing.assert_close(a, b)
+    (_, here), (_, there) = (scorer.few for scorer in found)
+    assert torch.equal(found[0].test.trials[here], found[1].test.trials[there])
 
 
 def test_differences_are_paired(metrics):
