@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cortexflow.data.scenery.pen import Tone, mix, shade
-from cortexflow.data.scenery.textures import SURFACES, band, noise
+from cortexflow.data.scenery.textures import SURFACES, band, clouds, noise
 
 Canvas = Float[np.ndarray, "size size 3"]
 
@@ -28,7 +28,7 @@ class Backdrop:
     horizon: float
     tones: tuple[Tone, Tone, Tone, Tone]
     surfaces: tuple[str, str]
-    dials: Sequence[float]
+    dials: tuple[float, ...]
 
 
 class Field:
@@ -71,8 +71,8 @@ def _sky(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
     top, dials = made_of.tones[0], made_of.dials
     haze = (field.y / made_of.horizon).clip(0, 1)[..., None]
     canvas[:] = _tone(top) + haze * (_tone(mix(top, (1, 0.97, 0.92), 0.65)) - _tone(top))
-    clouds = noise(field.x * 0.7 + dials[0], field.y * 1.5 + dials[1], 1 / field.size)
-    _lay(canvas, ((clouds - 1.3 + 1.8 * dials[2]) * 0.9).clip(0, 0.85), (0.98, 0.98, 0.98))
+    drift = clouds(field.x * 0.25 + dials[0], field.y * 0.55 + dials[1]) + 0.15 * noise(field.x * 0.5, field.y, 1.5 / field.size)
+    _lay(canvas, ((drift - 1.2 + 1.6 * dials[2]) * 0.8).clip(0, 0.8), mix(top, (1, 1, 1), 0.88))
 
 
 def _ground(canvas: Canvas, field: Field, made_of: Backdrop, surface: str, cover: np.ndarray | None = None) -> None:
@@ -81,24 +81,29 @@ def _ground(canvas: Canvas, field: Field, made_of: Backdrop, surface: str, cover
     below = (field.y[top:] - made_of.horizon).clip(0.015)
     depth = 0.35 / below
     u, v = (field.x - 0.5) * depth + made_of.dials[3], depth * 0.9 + made_of.dials[4]
-    factor = SURFACES[surface](u, v, depth / field.size * 1.3, made_of.dials[5])
+    du, dv = depth / field.size, 0.9 * depth / below / field.size
+    factor = SURFACES[surface](u, v, du, dv, made_of.dials[5])
     inside = field.cover(field.y[top:] - made_of.horizon) if cover is None else cover[top:]
     _lay(canvas[top:], inside, made_of.tones[1], factor * (1.05 - 0.25 * below))
 
 
-def _ridge(field: Field, dials: Sequence[float], rough: float) -> np.ndarray:
-    """Heights of hills along the first axis, about 0 to 1."""
-    x, height = field.x[0], 0.0
-    for octave in range(6):
-        height = height + rough**octave * np.sin(2 * np.pi * ((1.1 + 0.9 * octave + octave**2 * 0.5) * x + dials[(octave + 6) % 16] * 3 + octave))
-    return 0.5 + 0.3 * np.asarray(height)
+def _hills(field: Field, dials: Sequence[float]) -> np.ndarray:
+    """Rounded heights along the first axis, 0 to 1."""
+    waves = [0.45**k * np.sin(2 * np.pi * ((0.6 + 1.1 * k) * field.x[0] + 3 * dials[k + 6])) for k in range(4)]
+    return 0.5 + 0.28 * np.asarray(sum(waves))
+
+
+def _peaks(field: Field, dials: Sequence[float]) -> np.ndarray:
+    """Jagged heights along the first axis, 0 to 1."""
+    folds = [0.5**k * (1 - np.abs(np.sin(np.pi * ((1.1 + dials[k]) * 1.9**k * field.x[0] + 3 * dials[k + 6])))) for k in range(7)]
+    return np.asarray(sum(folds)) / 1.6
 
 
 def _field(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
     _sky(canvas, field, made_of)
     for layer in (0, 1):
         high = (0.2 - 0.08 * layer) * (0.4 + made_of.dials[6 + layer])
-        edge = made_of.horizon - high * _ridge(field, made_of.dials[layer:] + made_of.dials[:layer], 0.4)
+        edge = made_of.horizon - high * _hills(field, made_of.dials[layer:])
         tone = mix(shade(made_of.tones[1], 0.75), made_of.tones[0], 0.55 - 0.35 * layer)
         _lay(canvas, field.cover(field.y - edge[None]), tone, 1 + 0.06 * noise(field.x * 2, field.y * 3, 2 / field.size))
     _ground(canvas, field, made_of, "carpet")
@@ -106,12 +111,12 @@ def _field(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
 
 def _mountains(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
     _sky(canvas, field, made_of)
-    edge = made_of.horizon - (0.3 + 0.2 * made_of.dials[6]) * _ridge(field, made_of.dials, 0.62)
+    edge = made_of.horizon - (0.22 + 0.25 * made_of.dials[6]) * _peaks(field, made_of.dials)
     below = field.y - edge[None]
     rock = noise(field.x * 0.9 + below, field.y * 1.2 - 0.5 * field.x, 1 / field.size)
     _lay(canvas, field.cover(below), made_of.tones[2], 0.85 + 0.13 * rock)
-    snow = 0.11 + 0.05 * rock - below
-    _lay(canvas, field.cover(below) * field.cover(snow * 0.5), (0.95, 0.96, 0.99), 0.95 + 0.07 * rock)
+    snow = made_of.horizon - 0.22 + 0.15 * made_of.dials[8] - field.y + 0.035 * rock
+    _lay(canvas, field.cover(below) * (snow * 40).clip(0, 1), (0.93, 0.94, 0.98), 0.95 + 0.06 * rock)
     _ground(canvas, field, made_of, "carpet")
 
 
@@ -159,7 +164,7 @@ def _forest(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
 
 
 def _wall(canvas: Canvas, field: Field, made_of: Backdrop, tone: Tone) -> None:
-    factor = SURFACES[made_of.surfaces[0]](field.x + made_of.dials[1], field.y + made_of.dials[2], field.fine, made_of.dials[0])
+    factor = SURFACES[made_of.surfaces[0]](field.x + made_of.dials[1], field.y + made_of.dials[2], field.fine, field.fine, made_of.dials[0])
     canvas[:] = _tone(tone) * np.broadcast_to(factor, (field.size, field.size))[..., None]
 
 
@@ -191,8 +196,8 @@ def _corridor(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
     fade = (1.15 - 0.16 * depth).clip(0.45, 1.1)
     walls, fine = np.abs(across) > np.abs(down), depth / field.size * 1.6
     u, v = np.where(walls, down, across) / out * 0.5, depth
-    wall = SURFACES[made_of.surfaces[0]](v, u, fine, dials[0])
-    floor = SURFACES[made_of.surfaces[1]](u, v, fine, dials[5])
+    wall = SURFACES[made_of.surfaces[0]](v, u, 2 * fine * depth, fine, dials[0])
+    floor = SURFACES[made_of.surfaces[1]](u, v, fine, 2 * fine * depth, dials[5])
     lamps = band(v * 1.4 + dials[8], fine * 1.4, 0.35) * (np.abs(u) < 0.12)
     canvas[:] = (wall * fade)[..., None] * _tone(made_of.tones[0])
     doors = band(v * 1.1 + dials[9], fine * 1.1, 0.35) * (u > -0.22) * walls
@@ -204,7 +209,7 @@ def _corridor(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
 
 
 def _table(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
-    blur = noise(field.x * 0.25 + made_of.dials[0], field.y * 0.25 + made_of.dials[1], 0.03)
+    blur = clouds(field.x * 0.2 + made_of.dials[0], field.y * 0.2 + made_of.dials[1])
     canvas[:] = _tone(made_of.tones[0]) * (0.9 + 0.14 * blur - 0.25 * field.y)[..., None]
     _lay(
         canvas,

@@ -362,7 +362,7 @@ def _tones(draws: _Draws, layout: str) -> tuple[Tone, Tone, Tone, Tone]:
 
     if layout in OUTDOORS:
         skies: tuple[Tone, ...] = ((0.35, 0.6, 0.9), (0.55, 0.72, 0.88), (0.95, 0.62, 0.4), (0.6, 0.63, 0.7), (0.2, 0.26, 0.45))
-        grounds: tuple[Tone, ...] = ((0.35, 0.55, 0.22), (0.5, 0.55, 0.25), (0.66, 0.55, 0.35), (0.55, 0.52, 0.48), (0.9, 0.91, 0.94))
+        grounds: tuple[Tone, ...] = ((0.35, 0.55, 0.22), (0.5, 0.55, 0.25), (0.66, 0.55, 0.35), (0.55, 0.52, 0.48), (0.8, 0.82, 0.86))
         return near(skies[draws.below(5)]), near(grounds[draws.below(5)]), near((0.5, 0.42, 0.4), 2), near((0.85, 0.75, 0.55))
     return any_(0.35), any_(0.15), any_(0.0), any_(0.0)
 
@@ -374,7 +374,7 @@ def _thing(draws: _Draws, category: int, made_of: Backdrop, size: float, others:
     main = jitter(COLOURS[colour], draws.uniform(-0.015, 0.015), draws.uniform(-0.2, 0.15), draws.uniform(-0.12, 0.12))
     second = tuple(COLOURS.values())[draws.below(len(COLOURS))]
     look = Look(main, second, SKINS[draws.below(len(SKINS))], draws.dials())
-    angle = math.radians(draws.uniform(-1, 1) * (min(kind.turns, 10) if standing else kind.turns))
+    angle = math.radians(draws.uniform(-1, 1) * (min(kind.turns, 3) if standing else kind.turns))
     width = draws.uniform(0.8, 1.05) * (-1 if draws.uniform() < 0.5 and kind.mirrors else 1)
     places = [_place(draws, made_of, size * kind.scale, standing, kind, middle) for _ in range(6)]
     x, y, half, base = min(places, key=lambda place: _crowding(place, others))

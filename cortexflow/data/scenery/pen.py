@@ -1,6 +1,7 @@
 """Objects as lists of coloured polygons in a frame of their own: x to the right, y downwards, the object within [-1, 1]."""
 
 import colorsys
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Pen:
 
     def path(self, tone: Tone, width: float, *places: Place) -> None:
         """A line of half width ``width`` with round corners."""
-        for start, end in zip(places[:-1], places[1:], strict=True):
+        for start, end in itertools.pairwise(places):
             self.limb(tone, start, end, width)
 
     def arc(self, tone: Tone, width: float, x: float, y: float, radius: float, first: float, last: float) -> None:
