@@ -30,7 +30,7 @@ class Network:
     """One network that can be named.
 
     Arguments:
-        kind: What it is for: clip, dinov2, resnet, autoencoder, unet, vdvae, segmenter, classifier.
+        kind: What it is for: clip, dinov2, resnet, autoencoder, unet, vdvae, segmenter, classifier, matcher.
         architecture: Module and class that reads it.
         licence: Of the weights.
         megabytes: Of the weights as they are stored.
@@ -76,7 +76,7 @@ SHIPPED: Mapping[str, Network] = {
     "vdvae": Network("vdvae", "cortexflow.nn.vdvae.VDVAE", "MIT", 3),
     "segmenter": Network("segmenter", "cortexflow.nn.segmenter.Segmenter", "MIT", 1),
     "judge-classifier": Network("classifier", "cortexflow.nn.classifier.Classifier", "MIT", 2),
-    "judge-clip": Network("clip", CLIP, "MIT", 3),
+    "judge-matcher": Network("matcher", "cortexflow.nn.matcher.Matcher", "MIT", 1),
 }
 DEFAULT_ARCHITECTURE = {network.kind: network.architecture for network in (*SHIPPED.values(), *PUBLISHED.values())}
 
