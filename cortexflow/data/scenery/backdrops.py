@@ -9,7 +9,7 @@ from jaxtyping import Float
 from cortexflow.data.scenery.pen import Tone, mix, shade
 from cortexflow.data.scenery.textures import SURFACES, band, clouds, noise
 
-Canvas = Float[np.ndarray, "size size 3"]
+Canvas = Float[np.ndarray, "3 size size"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Field:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.fine = np.float32(1 / size)
+        self.fine = 1 / size
         self.x = ((np.arange(size, dtype=np.float32) + 0.5) / size)[None]
         self.y = ((np.arange(size, dtype=np.float32) + 0.5) / size)[:, None]
 
@@ -52,25 +52,36 @@ class Field:
 def backdrop(made_of: Backdrop, size: int) -> Canvas:
     """Paint the layout, values about 0 to 1."""
     field = Field(size)
-    canvas = np.empty((size, size, 3), dtype=np.float32)
+    canvas = np.empty((3, size, size), dtype=np.float32)
     LAYOUTS[made_of.layout](canvas, field, made_of)
     return canvas
 
 
-def _tone(tone: Tone) -> Float[np.ndarray, " 3"]:
-    return np.array(tone, dtype=np.float32)
+def _flood(canvas: Canvas, tone: Tone, factor: np.ndarray | float = 1.0) -> None:
+    """Paint everything."""
+    for channel, value in zip(canvas, tone, strict=True):
+        channel[:] = factor * np.float32(value)
 
 
 def _lay(canvas: Canvas, cover: np.ndarray, tone: Tone, factor: np.ndarray | float = 1.0) -> None:
     """Paint a tone over the canvas where it is covered."""
-    surface = np.asarray(factor, dtype=np.float32)[..., None] * _tone(tone)
-    canvas += np.asarray(cover, dtype=np.float32)[..., None] * (surface - canvas)
+    cover = np.asarray(cover, dtype=np.float32)
+    rows = np.flatnonzero(cover.any(axis=1))
+    if not len(rows):
+        return
+    where = slice(rows[0], rows[-1] + 1)
+    cover = cover[where] if len(cover) > 1 else cover
+    light = np.asarray(factor, dtype=np.float32)
+    light = light[where] if light.ndim and len(light) > 1 else light
+    for channel, value in zip(canvas[:, where] if len(cover) > 1 else canvas, tone, strict=True):
+        channel += cover * (light * np.float32(value) - channel)
 
 
 def _sky(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
     top, dials = made_of.tones[0], made_of.dials
-    haze = (field.y / made_of.horizon).clip(0, 1)[..., None]
-    canvas[:] = _tone(top) + haze * (_tone(mix(top, (1, 0.97, 0.92), 0.65)) - _tone(top))
+    haze = (field.y / made_of.horizon).clip(0, 1)
+    for channel, high, low in zip(canvas, top, mix(top, (1, 0.97, 0.92), 0.65), strict=True):
+        channel[:] = high + haze * (low - high)
     drift = clouds(field.x * 0.25 + dials[0], field.y * 0.55 + dials[1]) + 0.15 * noise(field.x * 0.5, field.y, 1.5 / field.size)
     _lay(canvas, ((drift - 1.2 + 1.6 * dials[2]) * 0.8).clip(0, 0.8), mix(top, (1, 1, 1), 0.88))
 
@@ -84,7 +95,7 @@ def _ground(canvas: Canvas, field: Field, made_of: Backdrop, surface: str, cover
     du, dv = depth / field.size, 0.9 * depth / below / field.size
     factor = SURFACES[surface](u, v, du, dv, made_of.dials[5])
     inside = field.cover(field.y[top:] - made_of.horizon) if cover is None else cover[top:]
-    _lay(canvas[top:], inside, made_of.tones[1], factor * (1.05 - 0.25 * below))
+    _lay(canvas[:, top:], inside, made_of.tones[1], factor * (1.05 - 0.25 * below))
 
 
 def _hills(field: Field, dials: Sequence[float]) -> np.ndarray:
@@ -154,7 +165,7 @@ def _street(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
 def _forest(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
     leaves = noise(field.x * 1.5 + made_of.dials[0], field.y * 1.5 + made_of.dials[1], 1.5 / field.size)
     green = mix(made_of.tones[1], (0.1, 0.3, 0.12), 0.5)
-    canvas[:] = _tone(green) * (0.8 + 0.25 * leaves - 0.2 * field.y)[..., None]
+    _flood(canvas, green, 0.8 + 0.25 * leaves - 0.2 * field.y)
     _lay(canvas, (leaves * 0.8 - 0.9).clip(0, 0.8), mix(made_of.tones[0], (1, 1, 0.9), 0.5))
     for trunk in range(7):
         x, wide = (trunk + made_of.dials[trunk]) / 7, 0.012 + 0.035 * made_of.dials[trunk + 8] ** 2
@@ -165,7 +176,7 @@ def _forest(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
 
 def _wall(canvas: Canvas, field: Field, made_of: Backdrop, tone: Tone) -> None:
     factor = SURFACES[made_of.surfaces[0]](field.x + made_of.dials[1], field.y + made_of.dials[2], field.fine, field.fine, made_of.dials[0])
-    canvas[:] = _tone(tone) * np.broadcast_to(factor, (field.size, field.size))[..., None]
+    _flood(canvas, tone, factor)
 
 
 def _room(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
@@ -199,7 +210,7 @@ def _corridor(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
     wall = SURFACES[made_of.surfaces[0]](v, u, 2 * fine * depth, fine, dials[0])
     floor = SURFACES[made_of.surfaces[1]](u, v, fine, 2 * fine * depth, dials[5])
     lamps = band(v * 1.4 + dials[8], fine * 1.4, 0.35) * (np.abs(u) < 0.12)
-    canvas[:] = (wall * fade)[..., None] * _tone(made_of.tones[0])
+    _flood(canvas, made_of.tones[0], wall * fade)
     doors = band(v * 1.1 + dials[9], fine * 1.1, 0.35) * (u > -0.22) * walls
     _lay(canvas, doors, shade(made_of.tones[2], 0.8), fade)
     _lay(canvas, ~walls & (down > 0), made_of.tones[1], floor * fade)
@@ -210,7 +221,7 @@ def _corridor(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
 
 def _table(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
     blur = clouds(field.x * 0.2 + made_of.dials[0], field.y * 0.2 + made_of.dials[1])
-    canvas[:] = _tone(made_of.tones[0]) * (0.9 + 0.14 * blur - 0.25 * field.y)[..., None]
+    _flood(canvas, made_of.tones[0], 0.9 + 0.14 * blur - 0.25 * field.y)
     _lay(
         canvas,
         field.box(0.1 + 0.5 * made_of.dials[6], -0.1, 0.5 + 0.5 * made_of.dials[7], made_of.horizon),
@@ -223,7 +234,7 @@ def _table(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
 
 def _studio(canvas: Canvas, field: Field, made_of: Backdrop) -> None:
     _wall(canvas, field, made_of, made_of.tones[0])
-    canvas *= (1.1 - 0.5 * ((field.x - made_of.dials[6]) ** 2 + (field.y - made_of.dials[7]) ** 2))[..., None]
+    canvas *= 1.1 - 0.5 * ((field.x - made_of.dials[6]) ** 2 + (field.y - made_of.dials[7]) ** 2)
 
 
 LAYOUTS: dict[str, Callable[[Canvas, Field, Backdrop], None]] = {

@@ -47,7 +47,7 @@ def captions(content: "Scene") -> list[str]:
 def vocabulary() -> tuple[str, ...]:
     """Every word that captions can hold, sorted."""
     words = {"a", "an", "and", "picture", "of", "object", "objects", "indoors", "outdoors", "light", "in", "bright", "dark", "normal", "warm", "cold"}
-    words |= {"large", "small", "on", "the", "left", "right", "middle", "to", "above", "below", "near", *NUMBERS}
+    words |= {"large", "small", "on", "the", "left", "right", "middle", "to", "above", "below", "with", "hair", *NUMBERS}
     for phrase in WHERE.values():
         words |= set(phrase.split())
     for name, kind in KINDS.items():
@@ -72,7 +72,16 @@ def _extent(thing: "Thing") -> str:
 
 
 def _phrase(thing: "Thing") -> str:
-    return f"{_extent(thing)} {thing.colour} {_noun(thing)}"
+    return f"{_extent(thing)} {_coloured(thing)}"
+
+
+def _coloured(thing: "Thing") -> str:
+    """The colour is the hair's for faces, and the clothes' for people and hands."""
+    if thing.name == "face":
+        return f"face with {thing.colour} hair"
+    if thing.kind.group == "bodies":
+        return f"{_noun(thing)} in {thing.colour}"
+    return f"{thing.colour} {_noun(thing)}"
 
 
 def _listed(phrases: list[str]) -> str:

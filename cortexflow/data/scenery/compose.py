@@ -94,10 +94,14 @@ class Thing:
         """Polygons in picture widths."""
         pen = Pen()
         self.kind.draw(pen, self.look)
-        ends = np.cumsum([len(points) for points, _ in pen.parts])[:-1]
+        factor = self.size * complex(math.cos(self.angle), math.sin(self.angle))
         every = np.concatenate([points for points, _ in pen.parts])
-        turned = (self.width * every.real + 1j * every.imag) * (self.size * complex(math.cos(self.angle), math.sin(self.angle)))
-        return [(points, tone) for points, (_, tone) in zip(np.split(turned + complex(self.x, self.y), ends), pen.parts, strict=True)]
+        every = complex(self.x, self.y) + factor * (self.width * every.real + 1j * every.imag)
+        parts, start = [], 0
+        for points, tone in pen.parts:
+            parts.append((every[start : start + len(points)], tone))
+            start += len(points)
+        return parts
 
 
 @dataclass(frozen=True)
@@ -221,8 +225,9 @@ def render(content: Scene, size: int) -> Rendered:
         shadow(canvas, patch, content.light, thing.base, thing.standing)
         lay(canvas, patch, colours, content.light, thing.size)
         patches.append(patch)
-    values = (lit(canvas, content.light) * 255 + 0.5).clip(0, 255).astype(np.uint8)
-    return Rendered(content, np.ascontiguousarray(values.transpose(2, 0, 1)), tuple(patches))
+    lit(canvas, content.light)
+    canvas += 0.5
+    return Rendered(content, canvas.clip(0, 255, out=canvas).astype(np.uint8), tuple(patches))
 
 
 def masks(content: Scene, size: int) -> Bool[np.ndarray, "objects size size"]:

@@ -76,7 +76,7 @@ KINDS: dict[str, Kind] = {
     "hammer": Kind("tools", things.hammer, ("brown", "red", "orange", "blue", "black"), HOME, stands=False, turns=180, fill=0.15),
     "scissors": Kind("tools", things.scissors, BRIGHT, HOME, stands=False, turns=180, fill=0.16),
     "key": Kind("tools", things.key, ("yellow", "gray", "brown", "black"), HOME, stands=False, turns=180, fill=0.14),
-    "spoon": Kind("tools", things.spoon, ("gray",), HOME, stands=False, turns=180, fill=0.13),
+    "spoon": Kind("tools", things.spoon, ("gray", "white", "brown"), HOME, stands=False, turns=180, fill=0.13),
     "chair": Kind("furniture", things.chair, ANY, ("room", "corridor"), fill=0.25),
     "lamp": Kind("furniture", things.lamp, BRIGHT, HOME, fill=0.3),
     "clock": Kind("furniture", things.clock, ANY, ("room", "corridor", "studio"), stands=False, turns=10, scale=0.75, fill=0.73, mirrors=False),

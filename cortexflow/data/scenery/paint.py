@@ -45,14 +45,14 @@ class Patch:
         return slice(self.top, self.top + rows), slice(self.left, self.left + columns)
 
 
-def coverage(parts: list[Part], size: int) -> tuple[Patch, Float[np.ndarray, "rows columns 3"]]:
+def coverage(parts: list[Part], size: int) -> tuple[Patch, Float[np.ndarray, "3 rows columns"]]:
     """The covered pixels and their colours; ``parts`` are in picture widths."""
     steps = 4 if size <= 128 else 3 if size <= 256 else 2
     every = np.concatenate([points for points, _ in parts])
     left, top = (max(0, math.floor(low * size)) for low in (every.real.min(), every.imag.min()))
     right, bottom = (min(size, math.ceil(high * size)) for high in (every.real.max(), every.imag.max()))
     if right <= left or bottom <= top:
-        return Patch(0, 0, np.zeros((0, 0), dtype=np.float32)), np.zeros((0, 0, 3), dtype=np.float32)
+        return Patch(0, 0, np.zeros((0, 0), dtype=np.float32)), np.zeros((3, 0, 0), dtype=np.float32)
     fine = Image.new("RGBA", ((right - left) * steps, (bottom - top) * steps))
     pencil = ImageDraw.Draw(fine)
     places = (every * size - complex(left, top)) * steps
@@ -61,15 +61,15 @@ def coverage(parts: list[Part], size: int) -> tuple[Patch, Float[np.ndarray, "ro
     for points, (red, green, blue) in parts:
         pencil.polygon(flat[start : start + 2 * len(points)], fill=(_byte(red), _byte(green), _byte(blue), 255))
         start += 2 * len(points)
-    pixels = np.asarray(fine.reduce(steps), dtype=np.float32) * np.float32(1 / 255)
-    return Patch(top, left, pixels[..., 3]), pixels[..., :3]
+    pixels = np.ascontiguousarray(np.asarray(fine.reduce(steps)).transpose(2, 0, 1)) * np.float32(1 / 255)
+    return Patch(top, left, pixels[3]), pixels[:3]
 
 
 def _byte(value: float) -> int:
     return max(0, min(255, int(255 * value + 0.5)))
 
 
-def lay(canvas: Canvas, patch: Patch, colours: Float[np.ndarray, "rows columns 3"], light: Light, size: float) -> None:
+def lay(canvas: Canvas, patch: Patch, colours: Float[np.ndarray, "3 rows columns"], light: Light, size: float) -> None:
     """Shade the object as if it bulged, and lay it over the canvas.
 
     Arguments:
@@ -81,9 +81,9 @@ def lay(canvas: Canvas, patch: Patch, colours: Float[np.ndarray, "rows columns 3
     """
     if not patch.cover.size:
         return
-    shading = _bulge(patch.cover, light, max(1.0, 0.16 * size * len(canvas)))
-    part = canvas[patch.within()]
-    part += patch.cover[..., None] * (colours * shading[..., None] - part)
+    shading = _bulge(patch.cover, light, max(1.0, 0.16 * size * canvas.shape[-1]))
+    part = canvas[(slice(None), *patch.within())]
+    part += patch.cover * (colours * shading - part)
 
 
 def _bulge(cover: Float[np.ndarray, "rows columns"], light: Light, width: float) -> Float[np.ndarray, "rows columns"]:
@@ -110,7 +110,7 @@ def shadow(canvas: Canvas, patch: Patch, light: Light, base: float, standing: bo
     """
     if not patch.cover.size:
         return
-    size = len(canvas)
+    size = canvas.shape[-1]
     rows, columns = patch.cover.shape
     squash, lean = (0.28, -0.7 * light.side) if standing else (1.0, 0.0)
     reach = int(abs(lean) * rows * squash) + 2
@@ -131,13 +131,14 @@ def shadow(canvas: Canvas, patch: Patch, light: Light, base: float, standing: bo
     )
     dark = np.asarray(mask, dtype=np.float32) * np.float32(0.45 / 255)
     dark = scipy.ndimage.uniform_filter(dark, max(1, round(0.02 * size)))
-    canvas[top:bottom, left:right] *= (1 - dark)[..., None]
+    canvas[:, top:bottom, left:right] *= 1 - dark
 
 
-def lit(canvas: Canvas, light: Light) -> Canvas:
-    """The whole picture under its light."""
-    size = len(canvas)
+def lit(canvas: Canvas, light: Light) -> None:
+    """Put the whole picture under its light, values then about 0 to 255."""
+    size = canvas.shape[-1]
     place = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     fall = 1 + light.fall * (0.8 * light.side * place[None] - 0.5 * place[:, None])
-    tint = light.brightness * np.array([1 + 0.13 * light.warmth, 1.0, 1 - 0.16 * light.warmth], dtype=np.float32)
-    return canvas * (fall[..., None] * tint).astype(np.float32)
+    tint = (1 + 0.13 * light.warmth, 1.0, 1 - 0.16 * light.warmth)
+    for channel, factor in zip(canvas, tint, strict=True):
+        channel *= fall * np.float32(255 * light.brightness * factor)

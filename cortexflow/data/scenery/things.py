@@ -5,7 +5,6 @@ import math
 from cortexflow.data.scenery.pen import BLACK, COLOURS, WHITE, Look, Pen, Tone, mix, shade
 
 STEEL: Tone = (0.68, 0.7, 0.74)
-WOOD: Tone = (0.6, 0.4, 0.2)
 
 
 def hammer(pen: Pen, look: Look) -> None:
@@ -44,17 +43,12 @@ def key(pen: Pen, look: Look) -> None:
 
 
 def spoon(pen: Pen, look: Look) -> None:
-    """Or a fork."""
-    metal: Tone = STEEL if look.dials[1] < 0.6 else WOOD
-    pen.limb(shade(metal, 0.85), (0, -0.2), (0, 0.9), 0.05, 0.1)
-    if look.dials[0] < 0.5:
-        pen.ellipse(metal, 0, -0.58, 0.28, 0.4)
-        pen.ellipse(shade(metal, 0.68), 0, -0.56, 0.2, 0.31)
-        pen.ellipse(shade(metal, 1.6), -0.08, -0.68, 0.05, 0.1, 0.3)
-    else:
-        pen.smooth(metal, (-0.28, -0.55), (0.28, -0.55), (0.2, -0.25), (0, -0.12), (-0.2, -0.25))
-        for x in (-0.24, -0.08, 0.08, 0.24):
-            pen.limb(metal, (x, -0.45), (x, -0.94), 0.05, 0.035)
+    """Steel or wood, the bowl wide or narrow."""
+    metal, wide = look.main, look.between(0, 0.24, 0.34)
+    pen.limb(shade(metal, 0.85), (0, -0.2), (0, 0.9), 0.05, look.between(1, 0.06, 0.12))
+    pen.ellipse(metal, 0, -0.56, wide, 0.41)
+    pen.ellipse(shade(metal, 0.68), 0, -0.54, 0.73 * wide, 0.32)
+    pen.ellipse(shade(metal, 1.6), -0.08, -0.68, 0.05, 0.1, 0.3)
 
 
 def chair(pen: Pen, look: Look) -> None:
