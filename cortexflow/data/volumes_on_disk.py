@@ -1,10 +1,12 @@
 """NIfTI files, a block of volumes at a time, so that memory never holds more of them than it must."""
 
+import gzip
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ def open_volumes(path: Path, shape: tuple[int, ...] | None = None) -> Any:
     if not path.is_file():
         raise CortexflowError(f"{path} does not exist; put it there")
     with readable(path):
+        _check_compressed(path, path.stat().st_size, path.stat().st_mtime_ns)
         image: Any = nibabel.load(path, keep_file_open=True)  # a compressed file is read once from front to end
     if image.get_data_dtype().kind not in "fiu":
         raise CortexflowError(f"{path} holds {image.get_data_dtype()}, which are not real numbers; save it as float32")
@@ -125,6 +128,15 @@ def read_areas(folder: Path, mask: Bool[np.ndarray, "x y z"]) -> Mapping[str, Bo
 def positions(mask: Bool[np.ndarray, "x y z"], affine: np.ndarray) -> Float[Tensor, "voxels 3"]:
     """The centre of each voxel of a mask, in millimetres of the affine's space."""
     return torch.from_numpy(nibabel.affines.apply_affine(affine, np.argwhere(mask))).float()
+
+
+@lru_cache(maxsize=4096)
+def _check_compressed(path: Path, size: int, changed: int) -> None:
+    """Compare the checksum at the end of a compressed file, which reading its values never reaches; once per file and process."""
+    if path.suffix == ".gz":
+        with gzip.open(path) as file:
+            while file.read(1 << 22):
+                pass
 
 
 def _by(shape: tuple[int, ...]) -> str:

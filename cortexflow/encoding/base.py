@@ -159,10 +159,18 @@ def load_encoder(path: Path | str, device: str = "cpu") -> Encoder:
 
 
 def adopt(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state whose buffers may have been given their shape by the fit (a rank, a number of factors)."""
+    """Load a state whose buffers may have been given their shape by the fit (a rank, a number of factors).
+
+    Raises:
+        KeyError, AttributeError, TypeError, ValueError, RuntimeError: The state is not one of this module, or holds NaN.
+    """
     for name, value in state.items():
+        if value.is_floating_point() and value.isnan().any():
+            raise ValueError(f"{name} holds NaN")
         owner_name, _, leaf = name.rpartition(".")
         owner = module.get_submodule(owner_name)
         if leaf in owner._buffers:
+            if owner._buffers[leaf] is not None and owner._buffers[leaf].dtype != value.dtype:
+                raise ValueError(f"{name} is {value.dtype}, expected was {owner._buffers[leaf].dtype}")
             owner._buffers[leaf] = torch.empty_like(value)
     module.load_state_dict(dict(state))

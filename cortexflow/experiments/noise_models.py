@@ -15,13 +15,12 @@ from torch import Tensor
 from cortexflow.catalog import Choices
 from cortexflow.data.standardize import average_repeats
 from cortexflow.encoding.base import DensityEncoder, Encoder
-from cortexflow.experiments.base import Estimate, Question, estimate
+from cortexflow.experiments.base import Estimate, Question, estimate, part
 from cortexflow.metrics.intervals import resampling_weights, weighted_correlation
 from cortexflow.metrics.nulls import derangement
 from cortexflow.metrics.variability import within_stimulus_residuals
 from cortexflow.metrics.voxelwise import bits_per_voxel, median_over_voxels
 from cortexflow.progress import track
-from cortexflow.storage import load_tensors, save_tensors
 from cortexflow.training import Joined, Machine, RunConfig, fit, fit_space, join, open_study, tabulate
 
 NOISES = ("diagonal", "factors", "factors+radius")
@@ -80,9 +79,7 @@ class NoiseModels(Question):
     def _seed(self, setting: str, seed: int, folder: Path, machine: Machine) -> dict[str, Tensor]:
         """The draws of one seed, from the folder where they are there."""
         path = folder / "parts" / f"{setting}-{seed}-{self.config.images}-{self.config.voxels}-{self.config.draws}.safetensors"
-        if not path.is_file():
-            save_tensors(path, self._compute(setting, seed, machine))
-        return load_tensors(path)[0]
+        return part(path, lambda: self._compute(setting, seed, machine))
 
     def _compute(self, setting: str, seed: int, machine: Machine) -> dict[str, Tensor]:
         data = {"name": "simulated", "setting": setting, "seed": seed, "images": self.config.images, "voxels": self.config.voxels}

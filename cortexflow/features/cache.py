@@ -2,8 +2,8 @@
 
 ``root/<study>-<fingerprint of its files>/<features key>/shard-….safetensors``: another picture file, another revision or
 another choice is another folder, so that nothing old is ever taken for new. A shard holds the stimulus ids and one tensor
-per level. It is whole or absent, carries a checksum, and says in which folder it stands under which name. Several processes can fill one folder at the same time; what two of
-them computed at once is written once.
+per level. It is whole or absent, carries a checksum, and says to which folder it belongs. Several processes can fill one
+folder at the same time; what two of them computed at once is written once.
 """
 
 import weakref
