@@ -8,8 +8,9 @@ Energies come from a Riesz transform of log-Gaussian frequency bands, steered to
 Gabor filters, so that no feature extractor of this package has the very filters of the simulated cortex.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy.fft
@@ -81,7 +82,7 @@ def tune(place: Sheet, fields: Float[np.ndarray, "voxels 3"], areas: Sequence[st
         scale=np.abs(np.log(cycles)[:, None] - np.log(CYCLES)).argmin(axis=1),
         polarity=np.sign(maps[:, 2] + 0.5 * jitter[2]),
         categories=_preferences(place, shared, own),
-        mixture=_mixture(np.array([MIXTURES[name] for name in areas])[place.areas], maps[:, 3], own),
+        mixture=mixture(np.array([MIXTURES[name] for name in areas])[place.areas], maps[:, 3], own),
     )
 
 
@@ -99,10 +100,11 @@ def drives(
         The seen drive of each voxel, with mean 0 and variance 1 over the pictures, and summaries of the picture as a whole
         (energies, brightness, colours, objects, categories), equally standardised.
     """
-    windows = _windows(tuning.fields, _grid(pictures.shape[-1]))
+    windows = pooling_windows(tuning.fields, pictures.shape[-1])
     local, broad = [], []
-    for maps in _maps(pictures):
-        local.append(_local(maps, windows, tuning))
+    for start in range(0, len(pictures), BATCH):
+        maps = picture_maps(pictures[start : start + BATCH])
+        local.append(local_drives(maps, windows, tuning))
         broad.append(maps.mean(axis=2))
     objects, amounts = _objects(scenes)
     semantic = _semantic(scenes, tuning)
@@ -128,7 +130,7 @@ def _preferences(place: Sheet, shared: np.random.Generator, own: np.random.Gener
     return 0.5 * meaning + single.clip(0) ** 2 + 0.3 * own.standard_normal(single.shape)
 
 
-def _mixture(levels: Float[np.ndarray, "voxels 3"], colour: Float[np.ndarray, " voxels"], own: np.random.Generator) -> np.ndarray:
+def mixture(levels: Float[np.ndarray, "voxels 3"], colour: Float[np.ndarray, " voxels"], own: np.random.Generator) -> np.ndarray:
     """Weights of the kinds of drive, from the area's shares of the levels, jittered per voxel."""
     shares = levels * np.exp(0.4 * own.standard_normal(levels.shape))
     within = np.ones((len(levels), len(KINDS))) * np.array([0.75, 0.12, 0.13, 0.4, 0.4, 0.2, 1])
@@ -143,8 +145,9 @@ def _grid(size: int) -> int:
     return size // next(block for block in range(max(1, size // 32), 0, -1) if size % block == 0)
 
 
-def _windows(fields: Float[np.ndarray, "voxels 3"], grid: int) -> Float[np.ndarray, "pixels voxels"]:
-    """Gaussian receptive fields on the grid, the sum over the picture 1."""
+def pooling_windows(fields: Float[np.ndarray, "voxels 3"], size: int) -> Float[np.ndarray, "pixels voxels"]:
+    """Gaussian receptive fields on the grid of pictures of this size, the sum over the picture 1."""
+    grid = _grid(size)
     centres = (np.arange(grid) + 0.5) / grid
     width = np.hypot(fields[:, 2], 0.5 / grid)  # a field is never finer than the grid
     x, y = (np.exp(-0.5 * ((centres[:, None] - fields[:, axis]) / width) ** 2) for axis in (0, 1))
@@ -153,22 +156,22 @@ def _windows(fields: Float[np.ndarray, "voxels 3"], grid: int) -> Float[np.ndarr
     return (windows / windows.sum(axis=0)).astype(np.float32)
 
 
-def _maps(pictures: UInt8[np.ndarray, "stimuli 3 size size"]) -> Iterator[Float[np.ndarray, "batch channels pixels"]]:
-    """Batches of maps on the grid: brightness, two colour contrasts, then five per scale."""
+def picture_maps(pictures: UInt8[np.ndarray, "batch 3 size size"]) -> Float[np.ndarray, "batch channels pixels"]:
+    """Maps on the grid: brightness, two colour contrasts, then five per scale. Another size of the batch may touch the last bits."""
     size = pictures.shape[-1]
     margin, bands = size // 4, _bands(size, size + 2 * (size // 4))
-    for start in range(0, len(pictures), BATCH):
-        red, green, blue = np.moveaxis(pictures[start : start + BATCH].astype(np.float32) / 255, 1, 0)
-        grey = (red + green + blue) / 3
-        planes = [grey, (red - green) ** 2, (blue - (red + green) / 2) ** 2]
-        maps = [_coarse(plane) for plane in planes]
-        # Mirrored margins: without them the left edge would be seen at the right one.
-        spectrum = scipy.fft.fft2(np.pad(grey, ((0, 0), (margin, margin), (margin, margin)), mode="symmetric"))
-        for band in bands:
-            maps.extend(_energies(scipy.fft.ifft2(spectrum * band)[:, margin:-margin, margin:-margin]))
-        yield np.stack(maps, axis=1).reshape(len(grey), len(maps), -1).astype(np.float32)
+    red, green, blue = np.moveaxis(pictures.astype(np.float32) / 255, 1, 0)
+    grey = (red + green + blue) / 3
+    planes = [grey, (red - green) ** 2, (blue - (red + green) / 2) ** 2]
+    maps = [_coarse(plane) for plane in planes]
+    # Mirrored margins: without them the left edge would be seen at the right one.
+    spectrum = scipy.fft.fft2(np.pad(grey, ((0, 0), (margin, margin), (margin, margin)), mode="symmetric"))
+    for band in bands:
+        maps.extend(_energies(scipy.fft.ifft2(spectrum * band)[:, margin:-margin, margin:-margin]))
+    return np.stack(maps, axis=1).reshape(len(grey), len(maps), -1).astype(np.float32)
 
 
+@cache
 def _bands(size: int, padded: int) -> list[Complex[np.ndarray, "padded padded"]]:
     """Log-Gaussian bands times the Riesz transform, whose two parts are the real and the imaginary part of one filtered picture.
 
@@ -196,7 +199,7 @@ def _coarse(planes: Float[np.ndarray, "batch size size"]) -> Float[np.ndarray, "
     return planes.reshape(len(planes), grid, size // grid, grid, size // grid).mean(axis=(2, 4))
 
 
-def _local(maps: np.ndarray, windows: np.ndarray, tuning: Tuning) -> Float[np.ndarray, "5 batch voxels"]:
+def local_drives(maps: np.ndarray, windows: np.ndarray, tuning: Tuning) -> Float[np.ndarray, "5 batch voxels"]:
     """The five drives that look through the receptive field."""
     pooled = _pooled(maps[:, :3], windows)
     energies = np.empty((len(maps), 5, windows.shape[1]), dtype=np.float32)

@@ -77,8 +77,39 @@ def plant(
     seen, summaries = drives(pictures, scenes, tune(place, fields, AREAS, stream(seed, "tuning"), own("tuning")))
     seen = standardized(np.sqrt(1 - PRIVATE) * seen + np.sqrt(PRIVATE) * _private(summaries, place, own("private")))
     unseen = _unseen(len(pictures), place, stream(seed, "latents"), own("unseen"))
-    strength = amplitude(family, _ratios(ncsnr, place, own("ncsnr")))
+    strength = amplitude(family, ratios(ncsnr, place, own("ncsnr")))
     signal, unseen = (strength * part for part in _mixed(seen, unseen, unexplained))
+    return assemble(seed, subject, place, fields, signal, unseen, summaries, sessions, recording)
+
+
+def assemble(
+    seed: int,
+    subject: str,
+    place: Sheet,
+    fields: Float[np.ndarray, "voxels 3"],
+    signal: Float[np.ndarray, "stimuli voxels"],
+    unseen: Float[np.ndarray, "stimuli voxels"],
+    summaries: Float[np.ndarray, "stimuli summaries"],
+    sessions: int,
+    recording: Float[np.ndarray, "rows columns"],
+) -> Planted:
+    """The truth about a subject from its signal: noise, units and sessions come from its name.
+
+    Arguments:
+        seed: Of the whole simulation.
+        subject: Its name decides on all that is its own.
+        place: Where the voxels lie.
+        fields: Receptive fields.
+        signal: Noise-free responses in units of each voxel's noise.
+        unseen: The part of them that no picture shows.
+        summaries: Of each picture as a whole; they modulate the noise in one of its families.
+        sessions: How many.
+        recording: Residuals to draw noise from; no rows where there are none.
+    """
+
+    def own(purpose: str) -> np.random.Generator:
+        return stream(seed, purpose, subject)
+
     loadings, unique = factors(place, own("factors"))
     ground = Ground(
         loadings,
@@ -87,7 +118,7 @@ def plant(
         place.areas,
         modulators(summaries, loadings.shape[1], own("modulators")),
         drift_patterns(place, own("drifts")),
-        _columns(recording, voxels, own("recording")),
+        _columns(recording, len(fields), own("recording")),
     )
     return Planted(place, fields, unseen, ground, *_units(sessions, place, own("units")))
 
@@ -112,12 +143,12 @@ def _mixed(seen: np.ndarray, unseen: np.ndarray, share: float) -> tuple[np.ndarr
     return signal / deviation, np.sqrt(share) * unseen / deviation
 
 
-def _ratios(median: float, place: Sheet, rng: np.random.Generator) -> Float[np.ndarray, " voxels"]:
+def ratios(median: float, place: Sheet, rng: np.random.Generator) -> Float[np.ndarray, " voxels"]:
     """Signal-to-noise ratios: log-normal, alike among neighbours, one voxel in twenty with next to none."""
     patches = smooth(rng, 1, length=8.0)(place.template)[:, 0]
-    ratios = np.exp(SPREAD * np.sqrt(0.5) * (patches + rng.standard_normal(len(patches))))
-    ratios[rng.uniform(size=len(ratios)) < SILENT] *= 0.1
-    return (ratios * median / np.median(ratios)).clip(max=HIGHEST)
+    drawn = np.exp(SPREAD * np.sqrt(0.5) * (patches + rng.standard_normal(len(patches))))
+    drawn[rng.uniform(size=len(drawn)) < SILENT] *= 0.1
+    return (drawn * median / np.median(drawn)).clip(max=HIGHEST)
 
 
 def _units(sessions: int, place: Sheet, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
