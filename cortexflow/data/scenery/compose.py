@@ -232,15 +232,16 @@ def render(content: Scene, size: int) -> Rendered:
 
 def masks(content: Scene, size: int) -> Bool[np.ndarray, "objects size size"]:
     """The visible part of each object, without the picture."""
-    return _outlines(content, size).masks
+    return outlined(content, size).masks
 
 
 def boxes(content: Scene, size: int) -> Int[np.ndarray, "objects 4"]:
     """Left, top, right and bottom of each object's visible part, in pixels; zeros where it is hidden."""
-    return _outlines(content, size).boxes
+    return outlined(content, size).boxes
 
 
-def _outlines(content: Scene, size: int) -> Rendered:
+def outlined(content: Scene, size: int) -> Rendered:
+    """What each object covers; the picture is left black."""
     check_size(size)
     patches = tuple(coverage(thing.parts(), size)[0] for thing in content.things)
     return Rendered(content, np.zeros((3, size, size), dtype=np.uint8), patches)
@@ -275,7 +276,7 @@ def scene(seed: int, number: int, world: str = "stimuli") -> Scene:
 
 
 def portrait(seed: int, number: int, supercategory: str, world: str = "localiser") -> Scene:
-    """A large picture of one object of a supercategory, as in a localiser.
+    """A large picture of one object of a supercategory, as in a localiser; any layout, so that backdrops tell no category.
 
     Raises:
         CortexflowError: An unknown supercategory or world, or a seed or number below 0.
@@ -284,7 +285,8 @@ def portrait(seed: int, number: int, supercategory: str, world: str = "localiser
         raise CortexflowError(f"no supercategory {supercategory!r}; choose one of {', '.join(SUPERCATEGORIES)}")
     draws = _draws(seed, number, world, supercategory)
     members = SUPERCATEGORIES[supercategory]
-    return _compose(draws, number, world, [CATEGORIES.index(members[draws.below(len(members))])], draws.uniform(0.33, 0.46), middle=True)
+    category = CATEGORIES.index(members[draws.below(len(members))])
+    return _compose(draws, number, world, [category], draws.uniform(0.33, 0.46), tuple(LAYOUTS)[draws.below(len(LAYOUTS))])
 
 
 class _Draws:
@@ -321,9 +323,10 @@ def _draws(seed: int, number: int, world: str, *purpose: str) -> _Draws:
     return _Draws(stream(seed, "scenes", world, number, *purpose))
 
 
-def _compose(draws: _Draws, number: int, world: str, categories: list[int], largest: float, middle: bool = False) -> Scene:
-    layout = _layout(draws, KINDS[CATEGORIES[categories[0]]])
-    made_of = _backdrop(draws, layout)
+def _compose(draws: _Draws, number: int, world: str, categories: list[int], largest: float, layout: str | None = None) -> Scene:
+    """Put objects into a layout: where None, into one that suits the first, else into the middle of it."""
+    middle = layout is not None
+    made_of = _backdrop(draws, layout or _layout(draws, KINDS[CATEGORIES[categories[0]]]))
     light = Light(draws.uniform(-1, 1), draws.uniform(-1, 1), draws.uniform(0.68, 1.18), draws.uniform(0, 0.6))
     things: list[Thing] = []
     for place, category in enumerate(categories):
