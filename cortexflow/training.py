@@ -29,6 +29,7 @@ from cortexflow.catalog import Choices, configure, explain
 from cortexflow.data.base import Cortex, Dataset, Trials
 from cortexflow.data.standardize import usable_voxels, zscore_sessions
 from cortexflow.encoding.base import Encoder, adopt, load_encoder
+from cortexflow.encoding.levels import Plan, assign
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.features.base import Features
 from cortexflow.features.cache import FeatureCache
@@ -71,7 +72,8 @@ class RunConfig(Choices):
     or the name alone. ``area`` keeps the voxels of an area (or of several, joined by commas). ``components`` keeps that many
     principal components of every feature level (None keeps all). ``zscore`` takes the statistics of each session from its
     "training" trials or from "all" of them, or leaves the responses as they are ("none"). ``bad_voxels`` says what happens
-    to constant and non-finite voxels.
+    to constant and non-finite voxels. ``levels`` says which feature levels each area may see: a plan of
+    :mod:`cortexflow.encoding.levels`, or the levels by area, ``{"V1": ["gabor"], "IT": ["resnet.stage4"]}``.
     """
 
     data: dict[str, Any] = Field(default_factory=lambda: {"name": "simulated"})
@@ -80,6 +82,7 @@ class RunConfig(Choices):
     features: list[dict[str, Any]] = Field(default_factory=lambda: [{"name": "gabor"}], min_length=1)
     components: int | None = Field(100, ge=1)
     encoder: dict[str, Any] = Field(default_factory=lambda: {"name": "ridge"})
+    levels: Plan | dict[str, list[str]] = "all"
     zscore: Literal["training", "all", "none"] = "training"
     bad_voxels: Literal["error", "drop"] = "error"
     training: Optimisation = Optimisation()
@@ -122,8 +125,9 @@ class RunConfig(Choices):
     @property
     def title(self) -> str:
         """The model in a few words: ``ridge (factors+radius)``."""
-        noise = self.encoder.get("noise")
-        return self.encoder["name"] + (f" ({noise})" if noise else "")
+        plan = self.levels if isinstance(self.levels, str) else "by area"
+        about = [self.encoder.get("noise"), f"levels {plan}" if plan != "all" else None]
+        return self.encoder["name"] + (f" ({words})" if (words := ", ".join(word for word in about if word)) else "")
 
 
 @dataclass(frozen=True)
@@ -417,7 +421,12 @@ def build(config: RunConfig, joined: Joined, levels: Mapping[str, int], cortex: 
     """An unfitted encoder whose sizes come from the data; its random numbers come from the seed."""
     torch.manual_seed(config.seed)
     entry, choices = configure("encoding", config.encoder)
-    return entry(joined.features.shape[1], joined.trials.voxels, choices, levels=levels, cortex=cortex)
+    if config.levels == "learned":
+        if "bands" not in entry.Config.model_fields:
+            raise CortexflowError(f"{config.encoder['name']} cannot weigh levels voxel by voxel; levels=learned is for ridge, choose another plan")
+        choices = choices.model_copy(update={"bands": "level"})
+    sees = assign(config.levels, list(levels), list(cortex.chain()), config.seed) if isinstance(config.levels, str) else config.levels
+    return entry(joined.features.shape[1], joined.trials.voxels, choices, levels=levels, cortex=cortex, sees=sees)
 
 
 class Descent:

@@ -1,5 +1,6 @@
 """Who saw what, and how their cortex answered: the contract of every study."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ def _one_folder(name: str) -> str:
         raise ValueError(f"{name!r} is not the name of one folder; give the name, and the folder above it with --data")
     return name
 
+
+EARLY = {"V1": r"V1[vd]?", "V2": r"V2[vd]?", "V3": r"V3[vd]?", "hV4": r"h?V4[vd]?"}  # stages and how atlases write their areas
 
 FolderName = Annotated[str, AfterValidator(_one_folder)]  # paths belong to the machine, a name to the recipe
 
@@ -152,6 +155,18 @@ class Cortex:
                 raise CortexflowError(f"{self.subject} has no area {part!r}; choose from {', '.join(self.areas) or 'none'}")
             masks |= self.areas[part]
         return masks
+
+    def chain(self) -> dict[str, Bool[Tensor, " voxels"]]:
+        """The stages V1, V2, V3, hV4 and higher that this cortex has, early ones first; each voxel is in one of them.
+
+        Parts of an area (``V1v``, ``V1d``) belong to its stage. What is in no early area is higher.
+        """
+        left, stages = torch.ones(self.voxels, dtype=torch.bool), {}
+        for stage, pattern in EARLY.items():
+            masks = [mask for name, mask in self.areas.items() if re.fullmatch(pattern, name)]
+            stages[stage] = torch.stack(masks).any(0) & left if masks else torch.zeros_like(left)
+            left &= ~stages[stage]
+        return {name: mask for name, mask in {**stages, "higher": left}.items() if mask.any()}
 
     def only(self, voxels: Bool[Tensor, " voxels"]) -> "Cortex":
         """The cortex of some of the voxels."""

@@ -1,7 +1,7 @@
 """Images to responses: the contract of every encoder, p(responses | features)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cortexflow.catalog import Choices, configure
 from cortexflow.data.base import Cortex
+from cortexflow.encoding.levels import bands
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.nn.noise import Noise
 from cortexflow.storage import load_tensors, save_tensors
@@ -30,6 +31,7 @@ class Encoder(nn.Module, ABC):
         config: The choices; defaults where absent.
         levels: Level names to their sizes, in the order in which they are concatenated; they sum to ``features``.
         cortex: Areas and geometry, for the models that use them.
+        sees: The levels that each area may see (:mod:`cortexflow.encoding.levels`); None shows everything to all.
     """
 
     class Config(Choices):
@@ -43,6 +45,7 @@ class Encoder(nn.Module, ABC):
         *,
         levels: Mapping[str, int] | None = None,
         cortex: Cortex | None = None,
+        sees: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         self.config = config if config is not None else self.Config()
@@ -51,6 +54,8 @@ class Encoder(nn.Module, ABC):
         self.cortex = cortex
         if sum(self.levels.values()) != features:
             raise CortexflowError(f"levels {self.levels} do not sum to {features} features; pass the sizes of the levels that were joined")
+        self.sees = {area: list(names) for area, names in sees.items()} if sees is not None else None
+        self.bands = bands(self.sees, self.levels, cortex, voxels)  # voxels with the features that they may see
 
     @property
     def name(self) -> str:
@@ -97,6 +102,7 @@ class Encoder(nn.Module, ABC):
             "features": self.features,
             "voxels": self.voxels,
             "levels": list(self.levels.items()),
+            "sees": list(self.sees.items()) if self.sees is not None else None,  # a list keeps the order, which counts
             "beside": dict(beside or {}),
         }
         tensors = {f"state.{name}": value for name, value in self.state_dict().items()}
@@ -150,7 +156,8 @@ def load_encoder(path: Path | str, device: str = "cpu") -> Encoder:
         if "areas" in made_of:
             parts = {name.removeprefix("cortex."): value for name, value in tensors.items() if name.startswith("cortex.")}
             cortex = Cortex.from_tensors(made_of["subject"], made_of["voxels"], made_of["areas"], parts)
-        encoder = entry(made_of["features"], made_of["voxels"], config, levels=dict(made_of["levels"]), cortex=cortex)
+        sees = dict(made_of["sees"]) if made_of.get("sees") is not None else None
+        encoder = entry(made_of["features"], made_of["voxels"], config, levels=dict(made_of["levels"]), cortex=cortex, sees=sees)
         state = {name.removeprefix("state."): value for name, value in tensors.items() if name.startswith("state.")}
         adopt(encoder, state)
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:

@@ -32,14 +32,12 @@ class MLPEncoder(AdditiveEncoder):
 
     def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Any) -> None:
         super().__init__(features, voxels, config, **context)
-        widths = [features] + [self.config.hidden] * self.config.layers
-        hidden = [_layer(a, b, self.config.dropout) for a, b in pairwise(widths)]
-        self.mean = nn.Sequential(*hidden, nn.Linear(widths[-1], voxels))
+        self.means = nn.ModuleList(self._network(int(columns.sum()), int(area.sum())) for area, columns in self.bands)
         self.noise = make_noise(self.config.noise, voxels, self.config.factors)
 
     def loss(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"]) -> Float[Tensor, ""]:
         """Mean squared error, in squared response units."""
-        return (self.mean(features) - responses).square().mean()
+        return (self.predict(features) - responses).square().mean()
 
     def calibrate(
         self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"], groups: Int[Tensor, " trials"]
@@ -48,8 +46,16 @@ class MLPEncoder(AdditiveEncoder):
         self.noise.fit(responses - self.predict(features), groups)
 
     def predict(self, features: Float[Tensor, "trials features"]) -> Float[Tensor, "trials voxels"]:
-        """The network's output."""
-        return self.mean(features)
+        """The network's output; areas that see other levels have a network of their own."""
+        expected = features.new_empty(len(features), self.voxels)
+        for network, (area, columns) in zip(self.means, self.bands, strict=True):
+            expected[:, area] = network(features[:, columns])
+        return expected
+
+    def _network(self, features: int, voxels: int) -> nn.Module:
+        widths = [features] + [self.config.hidden] * self.config.layers
+        hidden = [_layer(a, b, self.config.dropout) for a, b in pairwise(widths)]
+        return nn.Sequential(*hidden, nn.Linear(widths[-1], voxels))
 
 
 def _layer(inputs: int, outputs: int, dropout: float) -> nn.Module:

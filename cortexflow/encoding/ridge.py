@@ -63,11 +63,38 @@ class RidgeEncoder(AdditiveEncoder):
         return features @ self.weights + self.intercept
 
     def _regress(self, features: Tensor, responses: Tensor, groups: Tensor) -> RidgeFit:
+        """Ridge of each band of voxels on the features that it may see; what it does not see has weight 0."""
+        fits = [self._regress_band(features, responses, groups, area, columns) for area, columns in self.bands]
+        if len(fits) == 1 and bool(self.bands[0][1].all()):
+            return fits[0]
+        levels = (len(self.levels),) if self.config.bands == "level" else ()
+        whole = RidgeFit(
+            torch.zeros(self.features, self.voxels),
+            torch.zeros(self.voxels),
+            torch.full((*levels, self.voxels), torch.inf),  # of a level that is not seen
+            torch.zeros(self.voxels),
+            torch.empty_like(responses),
+        )
+        for (area, columns), fit in zip(self.bands, fits, strict=True):
+            assert whole.held_out is not None and fit.held_out is not None
+            whole.weights[columns.nonzero(), area.nonzero().T] = fit.weights
+            whole.intercept[area], whole.scores[area], whole.held_out[:, area] = fit.intercept, fit.scores, fit.held_out
+            seen = self._level_of()[columns].unique()
+            whole.penalties[(seen[:, None], area.nonzero().T) if levels else area] = fit.penalties
+        return whole
+
+    def _regress_band(self, features: Tensor, responses: Tensor, groups: Tensor, area: Tensor, columns: Tensor) -> RidgeFit:
         folds = min(self.config.folds, len(torch.unique(groups)))
+        seen, targets = (features, responses) if area.all() and columns.all() else (features[:, columns], responses[:, area])
         if self.config.bands == "level":
-            return banded_ridge_cv(features, responses, groups, list(self.levels.values()), self.config.penalties, folds=folds, held_out=True)
-        pool = self._areas() if self._pools(groups) else None
-        return ridge_cv(features, responses, groups, self.config.penalties, folds=folds, pool=pool, held_out=True)
+            sizes = [size for size in self._level_of()[columns].bincount(minlength=len(self.levels)).tolist() if size]
+            return banded_ridge_cv(seen, targets, groups, sizes, self.config.penalties, folds=folds, held_out=True)
+        pool = self._areas()[area] if self._pools(groups) else None
+        return ridge_cv(seen, targets, groups, self.config.penalties, folds=folds, pool=pool, held_out=True)
+
+    def _level_of(self) -> Int[Tensor, " features"]:
+        """The number of the level that holds each feature."""
+        return torch.arange(len(self.levels)).repeat_interleave(torch.tensor(list(self.levels.values())))
 
     def _pools(self, groups: Tensor) -> bool:
         if self.config.penalty_per == "auto":

@@ -177,7 +177,7 @@ def score_run(run: Run, machine: Machine, draws: int, fold: int = 0) -> Fold:
         raise CortexflowError(f"{run.folder} was trained on other data or another split than its run.json now opens; train it again")
     table = tabulate(run.space, study, torch.cat([study.training.seen, study.test.seen]).unique(), machine)
     training = join(study.training, table)
-    own = run.config.encoder["name"] == "ridge" and run.config.encoder["noise"] == "factors+radius"
+    own = run.config.title == "ridge (factors+radius)"
     ridge = run.encoder if own else _reference(run, {"name": "ridge"}, training, study, machine)
     blind = _reference(run, {"name": "null", "noise": run.config.encoder.get("noise", "factors+radius")}, training, study, machine)
     test = held_out_side(join(study.test, table), study, draws, run.config.seed + 1_000_003 * fold)
@@ -366,7 +366,7 @@ def tempered_log_loss(scores: Float[Tensor, "trials candidates"]) -> Float[Tenso
 
 
 def _reference(run: Run, encoder: Mapping[str, Any], training: Joined, study: Study, machine: Machine) -> Encoder:
-    config = RunConfig.of({**run.config.model_dump(), "encoder": dict(encoder)})
+    config = RunConfig.of({**run.config.model_dump(), "encoder": dict(encoder), "levels": "all"})
     return fit(config, training, run.space.levels, study.cortex, None, machine)
 
 
