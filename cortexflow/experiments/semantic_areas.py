@@ -24,7 +24,7 @@ from cortexflow.experiments.comparison import Comparison
 from cortexflow.metrics.intervals import weighted_correlation
 from cortexflow.metrics.voxelwise import median_over_voxels
 from cortexflow.progress import track
-from cortexflow.report.canvas import KINDS, MUTED, new_figure
+from cortexflow.report.canvas import KINDS, MUTED, new_figure, styled
 from cortexflow.storage import fingerprint
 from cortexflow.training import Machine, RunConfig, open_study
 
@@ -152,6 +152,7 @@ def rank_order(values: Float[Tensor, "places draws"]) -> Float[Tensor, " draws"]
     return (1 - 6 * (ranks - places).square().sum(0) / (count * (count**2 - 1))).to(values.dtype)
 
 
+@styled
 def plot_stages(estimates: Mapping[str, Estimate]) -> Figure:
     """r of every stage in every area of the stream, and the depth at which the area is best explained."""
     figure = new_figure(9.2, 3.6)
