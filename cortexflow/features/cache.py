@@ -8,8 +8,10 @@ folder at the same time; what two of them computed at once is written once.
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor
 from cortexflow.data.base import Dataset
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.features.base import Features
+from cortexflow.features.stored import StoredFeatures
 from cortexflow.features.table import rows_of
 from cortexflow.storage import fingerprint, load_tensors, save_tensors
 
@@ -72,15 +75,35 @@ class FeatureCache:
                 written. What :meth:`Dataset.images` raises for an unknown id passes through.
             DamagedFileError: A shard cannot be opened, or one that is needed does not match its checksum.
         """
-        if not len(stimuli) or batch < 1:
-            raise CortexflowError(f"{len(stimuli)} stimuli in batches of {batch} were asked for; ask for one or more, in batches of one or more")
         asked = stimuli.cpu().long()
-        needed = asked.unique()
-        work = _Work(features, dataset, torch.device(device), batch, progress, len(needed))
-        if self.root is None:
-            return _gathered(asked, work.batches(needed))
-        held = _fill(self.folder(features, dataset), work, needed)
-        return _gathered(asked, _stored(held, needed))
+        with _working(features, dataset, asked, device, batch, progress) as work:
+            if self.root is None:
+                return _gathered(asked, work.batches(work.needed))
+            held = _fill(self.folder(features, dataset), work)
+        return _gathered(asked, _stored(held, work.needed))
+
+    def open(
+        self,
+        features: Features,
+        dataset: Dataset,
+        stimuli: Int[Tensor, " stimuli"],
+        *,
+        device: str | torch.device = "cpu",
+        batch: int = 64,
+        progress: Progress | None = None,
+    ) -> StoredFeatures:
+        """As :meth:`get`, but the features stay on disk until their rows are asked for. Memory holds about one shard.
+
+        Arguments and errors are those of :meth:`get`.
+
+        Raises:
+            CortexflowError: The cache has no root.
+        """
+        folder = self.folder(features, dataset)
+        with _working(features, dataset, stimuli.cpu().long(), device, batch, progress) as work:
+            held = _fill(folder, work)
+        used = {path: ids for path, ids in held.items() if torch.isin(ids, work.needed).any()}
+        return StoredFeatures(used, _load)
 
     def folder(self, features: Features, dataset: Dataset) -> Path:
         """Where the shards of these features of this study lie.
@@ -100,17 +123,18 @@ class _Work:
     """An extractor at work on the pictures of a study."""
 
     features: Features
-    dataset: Dataset
+    ahead: "_Ahead"
     device: torch.device
     batch: int
     progress: Progress | None
-    needed: int
+    needed: Int[Tensor, " stimuli"]
 
     def batches(self, missing: Tensor) -> Iterator[tuple[Tensor, Levels]]:
         """Ids and features of one batch after the other, until nothing is missing."""
         left = len(missing)
-        for ids in missing.split(self.batch):
-            levels = self.features(self.dataset.images(ids).to(self.device))
+        batches = missing.split(self.batch)
+        for ids, following in zip(batches, [*batches[1:], None], strict=True):
+            levels = self.features(self.ahead.read(ids, following).to(self.device))
             left -= len(ids)
             self.report(left)
             yield ids, {name: self.checked(name, values, len(ids)) for name, values in levels.items()}
@@ -138,13 +162,44 @@ class _Work:
     def report(self, left: int) -> None:
         """Say how far it is."""
         if self.progress is not None:
-            self.progress(self.needed - left, self.needed)
+            self.progress(len(self.needed) - left, len(self.needed))
 
 
-def _fill(folder: Path, work: _Work, needed: Tensor) -> dict[Path, Tensor]:
+class _Ahead:
+    """Reads the pictures of the next batch while the extractor computes this one."""
+
+    def __init__(self, read: Callable[[Tensor], Tensor], thread: ThreadPoolExecutor) -> None:
+        self._read, self._thread = read, thread
+        self._next: tuple[Tensor, Future[Tensor]] | None = None
+
+    def read(self, ids: Tensor, following: Tensor | None) -> Tensor:
+        """What was read of these ids; reading of the following begins."""
+        begun = self._next
+        came = begun[1] if begun is not None and torch.equal(begun[0], ids) else self._thread.submit(self._read, ids)
+        given = came.result()
+        self._next = (following, self._thread.submit(self._read, following)) if following is not None else None
+        return given
+
+
+@contextmanager
+def _working(
+    features: Features, dataset: Dataset, asked: Tensor, device: str | torch.device, batch: int, progress: Progress | None
+) -> Iterator[_Work]:
+    """An extractor at work, with a thread that reads ahead; the thread ends with the block."""
+    if not len(asked) or batch < 1:
+        raise CortexflowError(f"{len(asked)} stimuli in batches of {batch} were asked for; ask for one or more, in batches of one or more")
+    thread = ThreadPoolExecutor(1, "features")
+    try:
+        ahead = _Ahead(partial(features.read, dataset), thread)
+        yield _Work(features, ahead, torch.device(device), batch, progress, asked.unique())
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def _fill(folder: Path, work: _Work) -> dict[Path, Tensor]:
     """Compute what is missing, a shard at a time, and return the ids that each shard holds."""
     held = _scan(folder, {})
-    while len(missing := _missing(needed, held)):
+    while len(missing := _missing(work.needed, held)):
         ids, levels = work.shard(missing)
         with _alone(folder):
             held = _scan(folder, held)

@@ -54,10 +54,10 @@ class Clip(NetworkFeatures):
         check_layers(self.config.layers, network.config.num_hidden_layers, self.config.model)
         hidden = network.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
         ends = {"normed": lambda: network.vision_model.post_layernorm(hidden[-1]), "projected": lambda: vision_tokens(network, pixels)}
-        found = {}
+        found: dict[str, Tensor] = {}
         for layer in self.config.layers:
             if layer == "embedding":
-                found[layer] = vision_embedding(network, pixels)
+                found["embedding"] = vision_embedding(network, pixels)
             else:
                 tokens = hidden[layer] if isinstance(layer, int) else ends[layer]()
                 found[level_name(layer)] = gathered(tokens, self.config.tokens)

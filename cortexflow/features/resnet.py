@@ -47,5 +47,5 @@ class Resnet(NetworkFeatures):
         return {f"stage{stage}": self._pooled(maps[stage]) for stage in self.config.stages}
 
     def _pooled(self, maps: Float[Tensor, "stimuli channels rows columns"]) -> Float[Tensor, "stimuli _"]:
-        cells = [min(self.config.grid, side) for side in maps.shape[-2:]]
-        return functional.adaptive_avg_pool2d(maps, cells).flatten(1)
+        rows, columns = (min(self.config.grid, side) for side in maps.shape[-2:])
+        return functional.adaptive_avg_pool2d(maps, (rows, columns)).flatten(1)

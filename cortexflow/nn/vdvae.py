@@ -285,7 +285,7 @@ class Decoder(nn.Module):
         """Divergence of posterior from prior, in nats, and the pixels' distribution; latents are put into ``drawn``."""
         first = next(iter(answers.values()))
         xs, rate = self._start(len(first)), first.new_zeros(len(first))
-        for block in self.dec_blocks:
+        for block in self.blocks:
             x = block.start(xs)
             q_mean, q_spread = block.enc(torch.cat([x, answers[block.side]], 1)).float().chunk(2, 1)
             p_mean, p_spread, x = block.before(x)
@@ -299,11 +299,16 @@ class Decoder(nn.Module):
     def generate(self, latents: Sequence[Tensor], n: int, temperature: float, generator: torch.Generator | None) -> Tensor:
         """The pixels' distribution, with the prior where no latents are given."""
         xs = self._start(n)
-        for index, block in enumerate(self.dec_blocks):
+        for index, block in enumerate(self.blocks):
             mean, spread, x = block.before(block.start(xs))
             z = latents[index] if index < len(latents) else mean + temperature * spread.exp() * _noise(mean, generator)
             xs[block.side] = block.after(x, z)
         return self._finish(xs)
+
+    @property
+    def blocks(self) -> list[DecoderBlock]:
+        """From the coarsest to the finest."""
+        return list(self.dec_blocks)  # type: ignore[arg-type]
 
     def _start(self, n: int) -> dict[int, Tensor]:
         known = {bias.shape[2]: bias.expand(n, -1, -1, -1) for bias in self.bias_xs}
