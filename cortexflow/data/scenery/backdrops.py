@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from cortexflow.data.scenery.pen import Tone, mix, shade
+from cortexflow.data.scenery.pen import Real, Tone, mix, shade
 from cortexflow.data.scenery.textures import SURFACES, band, clouds, noise
 
-Canvas = Float[np.ndarray, "3 size size"]
+Canvas = Float[np.ndarray, "3 height width"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Field:
         """How much of a pixel lies inside, from the distance to the edge."""
         return (inside * self.size + 0.5).clip(0, 1)
 
-    def box(self, left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    def box(self, left: Real, top: Real, right: Real, bottom: Real) -> np.ndarray:
         """Cover of an upright rectangle."""
         return self.cover(np.minimum(self.x - left, right - self.x)) * self.cover(np.minimum(self.y - top, bottom - self.y))
 
@@ -57,13 +57,13 @@ def backdrop(made_of: Backdrop, size: int) -> Canvas:
     return canvas
 
 
-def _flood(canvas: Canvas, tone: Tone, factor: np.ndarray | float = 1.0) -> None:
+def _flood(canvas: Canvas, tone: Tone, factor: np.ndarray | Real = 1.0) -> None:
     """Paint everything."""
     for channel, value in zip(canvas, tone, strict=True):
         channel[:] = factor * np.float32(value)
 
 
-def _lay(canvas: Canvas, cover: np.ndarray, tone: Tone, factor: np.ndarray | float = 1.0) -> None:
+def _lay(canvas: Canvas, cover: np.ndarray, tone: Tone, factor: np.ndarray | Real = 1.0) -> None:
     """Paint a tone over the canvas where it is covered."""
     cover = np.asarray(cover, dtype=np.float32)
     rows = np.flatnonzero(cover.any(axis=1))

@@ -1,12 +1,12 @@
 """Houses, churches and towers."""
 
-from cortexflow.data.scenery.pen import Look, Pen, Tone, shade
+from cortexflow.data.scenery.pen import Look, Pen, Real, Tone, shade
 
 GLASS: Tone = (0.35, 0.5, 0.62)
 ROOFS: tuple[Tone, ...] = ((0.55, 0.2, 0.14), (0.32, 0.3, 0.32), (0.42, 0.28, 0.18), (0.25, 0.33, 0.42))
 
 
-def _window(pen: Pen, x: float, y: float, wide: float, high: float, frame: Tone) -> None:
+def _window(pen: Pen, x: Real, y: Real, wide: Real, high: Real, frame: Tone) -> None:
     pen.box(frame, x - wide - 0.025, y - high - 0.025, x + wide + 0.025, y + high + 0.025)
     pen.box(GLASS, x - wide, y - high, x + wide, y + high)
     pen.polygon(shade(GLASS, 1.35), (x - wide, y - high), (x + wide * 0.4, y - high), (x - wide, y + high * 0.4))

@@ -8,7 +8,7 @@ if TYPE_CHECKING:  # a scene knows its captions, so compose imports this module
     from cortexflow.data.scenery.compose import Scene, Thing
 
 WHERE = {
-    "field": "in a green field",
+    "field": "in a field",
     "mountains": "in front of mountains",
     "sea": "by the sea",
     "street": "on a street",

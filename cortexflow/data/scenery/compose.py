@@ -15,7 +15,7 @@ from cortexflow.data.scenery.backdrops import LAYOUTS, OUTDOORS, Backdrop, backd
 from cortexflow.data.scenery.captions import captions as sentences
 from cortexflow.data.scenery.kinds import KINDS, SUPERCATEGORIES, Kind
 from cortexflow.data.scenery.paint import Light, Part, Patch, coverage, lay, lit, shadow
-from cortexflow.data.scenery.pen import COLOURS, SKINS, Look, Pen, Tone, jitter, mix
+from cortexflow.data.scenery.pen import COLOURS, SKINS, Look, Pen, Real, Tone, jitter, mix
 from cortexflow.data.scenery.textures import SURFACES
 from cortexflow.data.simulation.streams import stream
 from cortexflow.errors import CortexflowError
@@ -283,10 +283,24 @@ def portrait(seed: int, number: int, supercategory: str, world: str = "localiser
     """
     if supercategory not in SUPERCATEGORIES:
         raise CortexflowError(f"no supercategory {supercategory!r}; choose one of {', '.join(SUPERCATEGORIES)}")
-    draws = _draws(seed, number, world, supercategory)
     members = SUPERCATEGORIES[supercategory]
-    category = CATEGORIES.index(members[draws.below(len(members))])
-    return _compose(draws, number, world, [category], draws.uniform(0.33, 0.46), tuple(LAYOUTS)[draws.below(len(LAYOUTS))])
+    draws = _draws(seed, number, world, supercategory)
+    return _portrait(draws, number, world, members[draws.below(len(members))])
+
+
+def exemplar(seed: int, number: int, category: str, world: str = "localiser") -> Scene:
+    """A large picture of one object of a category, in any layout.
+
+    Raises:
+        CortexflowError: An unknown category or world, or a seed or number below 0.
+    """
+    if category not in CATEGORIES:
+        raise CortexflowError(f"no category {category!r}; choose one of {', '.join(CATEGORIES)}")
+    return _portrait(_draws(seed, number, world, "exemplar", category), number, world, category)
+
+
+def _portrait(draws: "_Draws", number: int, world: str, category: str) -> Scene:
+    return _compose(draws, number, world, [CATEGORIES.index(category)], draws.uniform(0.33, 0.46), tuple(LAYOUTS)[draws.below(len(LAYOUTS))])
 
 
 class _Draws:
@@ -295,7 +309,7 @@ class _Draws:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng, self.left = rng, rng.random(512).tolist()
 
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+    def uniform(self, low: Real = 0, high: Real = 1) -> float:
         if not self.left:
             self.left = self.rng.random(512).tolist()
         return low + (high - low) * self.left.pop()
@@ -352,7 +366,7 @@ def _backdrop(draws: _Draws, layout: str) -> Backdrop:
 
 
 def _tones(draws: _Draws, layout: str) -> tuple[Tone, Tone, Tone, Tone]:
-    def near(tone: Tone, share: float = 0.5) -> Tone:
+    def near(tone: Tone, share: Real = 0.5) -> Tone:
         return jitter(
             mix(tone, tuple(COLOURS.values())[draws.below(8)], share * 0.3),
             draws.uniform(-0.03, 0.03),
@@ -371,7 +385,7 @@ def _tones(draws: _Draws, layout: str) -> tuple[Tone, Tone, Tone, Tone]:
     if layout in OUTDOORS:
         skies: tuple[Tone, ...] = ((0.35, 0.6, 0.9), (0.55, 0.72, 0.88), (0.95, 0.62, 0.4), (0.6, 0.63, 0.7), (0.2, 0.26, 0.45))
         grounds: tuple[Tone, ...] = ((0.35, 0.55, 0.22), (0.5, 0.55, 0.25), (0.66, 0.55, 0.35), (0.55, 0.52, 0.48), (0.8, 0.82, 0.86))
-        return near(skies[draws.below(5)]), near(grounds[draws.below(5)]), near((0.5, 0.42, 0.4), 2), near((0.85, 0.75, 0.55))
+        return near(skies[draws.below(5)]), near(grounds[draws.below(5)]), near((0.5, 0.42, 0.4), 2.0), near((0.85, 0.75, 0.55))
     return any_(0.35), any_(0.15), any_(0.0), any_(0.0)
 
 

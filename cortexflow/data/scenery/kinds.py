@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cortexflow.data.scenery import animals, buildings, food, people, things, vehicles, writing
-from cortexflow.data.scenery.pen import Look, Pen
+from cortexflow.data.scenery.pen import Look, Pen, Real
 
 ANY = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "gray", "black")
 BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
@@ -39,10 +39,10 @@ class Kind:
     colours: tuple[str, ...] = BRIGHT
     home: tuple[str, ...] = ()
     stands: bool = True
-    turns: float = 15.0
-    foot: float = 0.97
-    scale: float = 1.0
-    fill: float = 0.4
+    turns: Real = 15.0
+    foot: Real = 0.97
+    scale: Real = 1.0
+    fill: Real = 0.4
     mirrors: bool = True
     flies: bool = False
 

@@ -9,9 +9,9 @@ from jaxtyping import Complex, Float
 from PIL import Image, ImageDraw
 
 from cortexflow.data.scenery.backdrops import Canvas
-from cortexflow.data.scenery.pen import Tone
+from cortexflow.data.scenery.pen import Real, Tone
 
-Part = tuple[Complex[np.ndarray, " points"], Tone]
+Part = tuple[Complex[np.ndarray, " _points"], Tone]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def coverage(parts: list[Part], size: int) -> tuple[Patch, Float[np.ndarray, "3 
     return Patch(top, left, pixels[3]), pixels[:3]
 
 
-def _byte(value: float) -> int:
+def _byte(value: Real) -> int:
     return max(0, min(255, int(255 * value + 0.5)))
 
 

@@ -10,8 +10,9 @@ from functools import cache
 import numpy as np
 from jaxtyping import Complex, Float
 
-Tone = tuple[float, float, float]  # red, green, blue in [0, 1]
-Place = tuple[float, float]
+Real = int | float  # the tests take types at their word, and a drawing is easier to read with whole numbers
+Tone = tuple[Real, Real, Real]  # red, green, blue in [0, 1]
+Place = tuple[Real, Real]
 
 COLOURS: dict[str, Tone] = {
     "red": (0.82, 0.13, 0.13),
@@ -46,7 +47,7 @@ class Look:
     skin: Tone
     dials: Sequence[float]
 
-    def between(self, dial: int, low: float, high: float) -> float:
+    def between(self, dial: int, low: Real, high: Real) -> float:
         """The dial's value, from ``low`` to ``high``."""
         return low + (high - low) * self.dials[dial]
 
@@ -59,17 +60,17 @@ class Pen:
     """Collects polygons; later ones lie over earlier ones."""
 
     def __init__(self) -> None:
-        self.parts: list[tuple[Complex[np.ndarray, " points"], Tone]] = []
+        self.parts: list[tuple[Complex[np.ndarray, " _points"], Tone]] = []
 
     def polygon(self, tone: Tone, *places: Place) -> None:
         """Straight edges."""
         self.parts.append((np.array([complex(*place) for place in places]), tone))
 
-    def box(self, tone: Tone, left: float, top: float, right: float, bottom: float) -> None:
+    def box(self, tone: Tone, left: Real, top: Real, right: Real, bottom: Real) -> None:
         """An upright rectangle."""
         self.polygon(tone, (left, top), (right, top), (right, bottom), (left, bottom))
 
-    def ellipse(self, tone: Tone, x: float, y: float, width: float, height: float, turn: float = 0.0) -> None:
+    def ellipse(self, tone: Tone, x: Real, y: Real, width: Real, height: Real, turn: Real = 0.0) -> None:
         """An ellipse by its half axes, turned clockwise by ``turn`` radians."""
         circle = _circle(40)
         points = width * circle.real + 1j * height * circle.imag
@@ -79,45 +80,45 @@ class Pen:
         """A closed curve through the places."""
         self.parts.append((_spline(len(places)) @ np.array([complex(*place) for place in places]), tone))
 
-    def limb(self, tone: Tone, start: Place, end: Place, first: float, last: float | None = None) -> None:
+    def limb(self, tone: Tone, start: Place, end: Place, first: Real, last: Real | None = None) -> None:
         """A capsule between two places, of half width ``first`` at the start and ``last`` at the end."""
         a, b = complex(*start), complex(*end)
         along = (b - a) / abs(b - a) if a != b else 1.0 + 0j
         half = _circle(20)[:11] * (-1j) * along  # from one side over the end to the other
         self.parts.append((np.concatenate([b + half * (first if last is None else last), a - half * first]), tone))
 
-    def path(self, tone: Tone, width: float, *places: Place) -> None:
+    def path(self, tone: Tone, width: Real, *places: Place) -> None:
         """A line of half width ``width`` with round corners."""
         for start, end in itertools.pairwise(places):
             self.limb(tone, start, end, width)
 
-    def arc(self, tone: Tone, width: float, x: float, y: float, radius: float, first: float, last: float) -> None:
+    def arc(self, tone: Tone, width: Real, x: Real, y: Real, radius: Real, first: Real, last: Real) -> None:
         """Part of a ring, angles in radians clockwise from the right."""
         turns = np.linspace(first, last, 17)
         rays = np.exp(1j * turns)
         self.parts.append((complex(x, y) + np.concatenate([(radius + width) * rays, (radius - width) * rays[::-1]]), tone))
 
 
-def shade(tone: Tone, factor: float) -> Tone:
+def shade(tone: Tone, factor: Real) -> Tone:
     """Darker below 1; above 1 mixed with white: 2 is white."""
     if factor <= 1:
         return (tone[0] * factor, tone[1] * factor, tone[2] * factor)
     return mix(tone, (1.0, 1.0, 1.0), factor - 1)
 
 
-def mix(first: Tone, second: Tone, share: float) -> Tone:
+def mix(first: Tone, second: Tone, share: Real) -> Tone:
     """The two tones, ``share`` of the second."""
     red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
     return (red, green, blue)
 
 
-def jitter(tone: Tone, hue: float, saturation: float, value: float) -> Tone:
+def jitter(tone: Tone, hue: Real, saturation: Real, value: Real) -> Tone:
     """The tone moved a little in hue (share of the circle), saturation and value (factors less one)."""
     h, s, v = colorsys.rgb_to_hsv(*tone)
     return colorsys.hsv_to_rgb((h + hue) % 1, min(1.0, s * (1 + saturation)), min(1.0, v * (1 + value)))
 
 
-def ray(x: float, y: float, degrees: float, length: float) -> Place:
+def ray(x: Real, y: Real, degrees: Real, length: Real) -> Place:
     """The place ``length`` away, 0 degrees downwards and 90 to the right."""
     angle = math.radians(degrees)
     return (x + length * math.sin(angle), y + length * math.cos(angle))

@@ -2,7 +2,7 @@
 
 import math
 
-from cortexflow.data.scenery.pen import BLACK, COLOURS, WHITE, Look, Pen, Tone, mix, ray, shade
+from cortexflow.data.scenery.pen import BLACK, COLOURS, WHITE, Look, Pen, Real, Tone, mix, ray, shade
 
 IRIS: tuple[Tone, ...] = ((0.3, 0.2, 0.1), (0.25, 0.45, 0.7), (0.25, 0.5, 0.3), (0.12, 0.09, 0.08))
 
@@ -29,7 +29,7 @@ def face(pen: Pen, look: Look) -> None:
         _fringe(pen, hair, wide, look.between(3, -0.55, -0.3), look.between(4, -0.35, 0.35))
 
 
-def _beard(pen: Pen, look: Look, wide: float, jaw: float) -> None:
+def _beard(pen: Pen, look: Look, wide: Real, jaw: Real) -> None:
     if look.dials[5] > 0.75:
         low = [(wide * 0.97, 0.12), (jaw, 0.57), (0, 0.86), (-jaw, 0.57), (-wide * 0.97, 0.12)]
         pen.smooth(shade(look.main, 0.85), *low, (-0.25, 0.3), (0, 0.24), (0.25, 0.3))
@@ -70,7 +70,7 @@ def _nose_and_mouth(pen: Pen, look: Look) -> None:
         pen.path(shade(lips, 0.6), 0.014, (-wide, corner), (0, middle), (wide, corner))
 
 
-def _fringe(pen: Pen, hair: Tone, wide: float, line: float, parting: float) -> None:
+def _fringe(pen: Pen, hair: Tone, wide: Real, line: Real, parting: Real) -> None:
     outer = [(-wide - 0.05, -0.05), (-wide - 0.03, -0.5), (-0.4, -0.9), (0, -1), (0.4, -0.9), (wide + 0.03, -0.5), (wide + 0.05, -0.05)]
     pen.smooth(hair, *outer, (wide * 0.85, line), (parting, line - 0.18), (-wide * 0.85, line))
     pen.limb(shade(hair, 1.2), (parting, line - 0.28), (parting * 0.5 + 0.25, -0.78), 0.02, 0.05)
@@ -102,7 +102,7 @@ def body(pen: Pen, look: Look) -> None:
             pen.limb(hair, (side * 0.13, -0.88), (side * 0.13, -0.58), 0.045)
 
 
-def _arm(pen: Pen, look: Look, side: int, broad: float, dial: int) -> None:
+def _arm(pen: Pen, look: Look, side: int, broad: Real, dial: int) -> None:
     shoulder = (side * (broad - 0.02), -0.45)
     raised = look.between(dial, 8, 60) if look.dials[dial] < 0.7 else look.between(dial, 60, 150)
     elbow = ray(*shoulder, side * raised, 0.3)

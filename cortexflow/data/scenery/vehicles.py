@@ -2,13 +2,13 @@
 
 import math
 
-from cortexflow.data.scenery.pen import BLACK, WHITE, Look, Pen, Tone, shade
+from cortexflow.data.scenery.pen import BLACK, WHITE, Look, Pen, Real, Tone, shade
 
 GLASS: Tone = (0.55, 0.7, 0.8)
 TYRE: Tone = (0.1, 0.1, 0.1)
 
 
-def _wheel(pen: Pen, x: float, y: float, radius: float) -> None:
+def _wheel(pen: Pen, x: Real, y: Real, radius: Real) -> None:
     pen.ellipse(TYRE, x, y, radius, radius)
     pen.ellipse((0.7, 0.7, 0.72), x, y, 0.58 * radius, 0.58 * radius)
     pen.ellipse((0.3, 0.3, 0.32), x, y, 0.2 * radius, 0.2 * radius)

@@ -1,6 +1,6 @@
 """Words and numbers, as strokes on a board."""
 
-from cortexflow.data.scenery.pen import BLACK, WHITE, Look, Pen, Tone, shade
+from cortexflow.data.scenery.pen import BLACK, WHITE, Look, Pen, Real, Tone, shade
 
 # Strokes on a grid of 3 × 5 points, columns 0 to 2 and rows 0 to 4, written as columnrow.
 LETTERS = (
@@ -32,12 +32,12 @@ def number(pen: Pen, look: Look) -> None:
     _write(pen, look, [DIGITS[look.pick(2 + place, 10)] for place in range(count)], (0.55, 0.42, 0.36)[count - 1])
 
 
-def _board(pen: Pen, look: Look, high: float) -> None:
+def _board(pen: Pen, look: Look, high: Real) -> None:
     pen.box(shade(look.main, 0.6), -1, -high, 1, high)
     pen.box(look.main, -0.95, 0.05 - high, 0.95, high - 0.05)
 
 
-def _write(pen: Pen, look: Look, signs: list[str], high: float) -> None:
+def _write(pen: Pen, look: Look, signs: list[str], high: Real) -> None:
     """Signs side by side, ``high`` half the height."""
     ink = _ink(look.main)
     step = min(1.75 / len(signs), high * 1.8)
