@@ -4,6 +4,7 @@ Every pixel takes the colour of the nearest voxel, and pixels far from any voxel
 map is the value of one voxel.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -15,6 +16,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import label as label_parts
 from scipy.spatial import KDTree
@@ -194,14 +197,33 @@ def _outline(ax: Axes, grid: Grid, cortex: Cortex) -> None:
     x, y = np.linspace(left, right, width), np.linspace(bottom, top, height)
     size = 8 if len(cortex.areas) <= 8 else 6.5
     halo: list[AbstractPathEffect] = [withStroke(linewidth=2.4, foreground=PAPER)]
+    texts: list[Text] = []
     for name, mask in cortex.areas.items():
         inside = np.append(mask.numpy(), False)[grid.voxel]
         if not inside.any():
             continue
         ax.contour(x, y, inside.astype(float), levels=[0.5], colors=[LINE], linewidths=0.7)
         for row, column in _hearts(inside):
-            text = ax.text(x[column], y[row], name, ha="center", va="center", fontsize=size, color=INK)
-            text.set_path_effects(halo)
+            texts.append(ax.text(x[column], y[row], name, ha="center", va="center", fontsize=size, color=INK))
+            texts[-1].set_path_effects(halo)
+    _keep_apart(texts)
+
+
+def _keep_apart(texts: Sequence[Text]) -> None:
+    """Moves names of narrow neighbours up or down by whole lines, as little as will do."""
+    placed: list[Bbox] = []
+    for text in texts:
+        box = text.get_window_extent().expanded(1.3, 1)
+        ways = [_moved(box, turn) for turn in range(7)]
+        placed.append(next((way for way in ways if not any(way.overlaps(other) for other in placed)), box))
+        to_data = text.get_transform().inverted()
+        lift = to_data.transform((0, placed[-1].y0))[1] - to_data.transform((0, box.y0))[1]
+        text.set_y(text.get_position()[1] + lift)
+
+
+def _moved(box: Bbox, turn: int) -> Bbox:
+    """Where it is, one line up, one down, two up …"""
+    return box.translated(0, (turn + 1) // 2 * (1 if turn % 2 else -1) * 1.6 * box.height)  # the layout may shrink the map afterwards
 
 
 def _hearts(inside: np.ndarray) -> list[tuple[int, int]]:
