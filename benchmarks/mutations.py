@@ -54,7 +54,7 @@ from cortexflow.experiments.base import Estimate, part
 from cortexflow.report.finding import write_finding
 from cortexflow.storage import save_sealed_json, save_tensors
 
-FEATURES, MEMORY, PATIENCE = "features=[pixels] components=5", 8 << 30, 60.0
+FEATURES, MEMORY, PATIENCE = "features=[pixels] components=5", 8 << 30, 300.0
 SIMULATED = f"data.name=simulated data.images=60 data.held_out=12 data.voxels=20 data.image_size=16 data.sessions=2 data.subjects=1 {FEATURES}"
 MLP = "encoder.name=mlp encoder.hidden=8 encoder.factors=1 training.epochs=4 training.batch=64"
 RIDGE = "encoder.name=ridge encoder.factors=1"
@@ -481,7 +481,7 @@ def targets(room):
             "part of an experiment",
             "experiment/one.safetensors",
             ("part",),
-            (*BYTES, *STALE, another),
+            (truncated, bit_flipped, emptied, replaced, a_folder, *STALE, another),
         ),
         Target("finding.json", "experiment/finding.json", ("finding",), TEXT),
     ]

@@ -214,6 +214,7 @@ class Bids(Dataset):
             if twice is not None:
                 several = " and ".join(run.bold.name for run in found if run.name == twice)
                 raise CortexflowError(f"{subject}: {several} are of one run; keep one of them")
+            self._warn_of_lost(subject, found)
             self._runs[subject] = found
         return self._runs[subject]
 
@@ -265,6 +266,15 @@ class Bids(Dataset):
         if choice is not None and choice not in there:
             raise CortexflowError(f"{subject} has no volumes of the {what} {choice!r}; choose one of {', '.join(there)}")
         return [path for path in files if choice is None or _parts(path.name).get(what, "") == choice]
+
+    def _warn_of_lost(self, subject: str, found: Sequence[Run]) -> None:
+        """Say which runs of the chosen task have events and no volumes."""
+        tasks, names = {_parts(run.name).get("task") for run in found}, {run.name for run in found}
+        events = [path.name.removesuffix("_events.tsv") for path in sorted((self.place / subject).rglob("*_events.tsv"))]
+        lost = [name for name in events if name not in names and _parts(name).get("task") in tasks]
+        if lost:
+            what = f"{subject}: {len(lost)} runs have events and no preprocessed volumes, the first {lost[0]}"
+            warnings.warn(CortexflowWarning(f"{what}; they are left out"), stacklevel=4)
 
     def _run(self, bold: Path, sessions: Sequence[str]) -> Run:
         parts = _parts(bold.name)

@@ -6,6 +6,7 @@ model and a simulation by the same hands prove little: print every family.
 """
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from cortexflow.data.simulation.planted import Planted, plant
 from cortexflow.data.simulation.sheet import AREAS
 from cortexflow.data.simulation.study import PlantedDataset, single
 from cortexflow.data.volumes_on_disk import readable
-from cortexflow.errors import CortexflowError
+from cortexflow.errors import CortexflowError, CortexflowWarning
 from cortexflow.storage import fingerprint, load_tensors
 
 REVISION = "2"  # raise it whenever any number changes: checksums are made of it
@@ -145,7 +146,11 @@ def _usable(residuals: Tensor, voxels: int) -> Float[np.ndarray, "rows columns"]
     values = residuals.double().numpy()
     if values.ndim != 2 or len(values) < 2:
         raise CortexflowError(f"residuals must be trials × voxels with at least 2 trials, these have shape {values.shape}; reshape them")
-    usable = values[:, np.isfinite(values).all(axis=0) & (values.std(axis=0) > 0)]
+    finite = np.isfinite(values).all(axis=0)
+    if not finite.all():
+        what = f"{int((~finite).sum())} of {len(finite)} voxels of the residuals are not finite in some trial and are left out"
+        warnings.warn(CortexflowWarning(f"{what}; look at the recording"), stacklevel=3)
+    usable = values[:, finite & (np.where(finite, values, 0).std(axis=0) > 0)]
     if usable.shape[1] < voxels:
         raise CortexflowError(f"residuals have {usable.shape[1]} voxels that vary, {voxels} were asked; set voxels to {usable.shape[1]} or fewer")
     return usable
