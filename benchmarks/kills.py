@@ -152,9 +152,12 @@ def kills(count, seed, folder):
 
 
 def killed(place, generator, seconds, fresh):
-    """Start training and kill it at a random moment; False where it was done before."""
+    """Start training and kill it at a random moment, mostly after it has written something; False where it was done before."""
     if not fresh:
         running = Command(*training(place, LONG), prepare=small_shards)
+        if generator.random() < 0.8:
+            wait_for_change(place, running.pid)
+            seconds *= 0.4
         time.sleep(generator.random() * seconds)
         running.kill()
         return running.end().code == -signal.SIGKILL
@@ -163,6 +166,15 @@ def killed(place, generator, seconds, fresh):
     time.sleep(generator.random() * (IMPORTS + seconds))
     process.kill()
     return process.wait() == -signal.SIGKILL
+
+
+def wait_for_change(place, process):
+    """Until a process has made or renamed a file in a folder, or has ended."""
+    before = {path.name for path in place.rglob("*")}
+    while {path.name for path in place.rglob("*")} == before:
+        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(0.002)
 
 
 def at_step(folder, number, act):
