@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from cortexflow.catalog import load as load_module
@@ -155,7 +156,7 @@ def load(kind: str, model: str = "mini", *, download: bool | None = None, archit
         raise CortexflowError(f"{source.folder} holds no safetensors and pickles are never read; convert them with safetensors.torch.save_file")
     try:
         read = network.from_pretrained(source.folder, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise DamagedFileError(f"{source.folder} does not hold a whole {kind} network ({_one_line(error)}); restore it or fetch it again") from error
     return read.float().eval().requires_grad_(False)
 

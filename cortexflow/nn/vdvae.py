@@ -113,7 +113,7 @@ class VDVAE(nn.Module):
     @torch.no_grad()
     def encode(
         self, images: UInt8[Tensor, "stimuli 3 height width"], *, generator: torch.Generator | None = None
-    ) -> list[Float[Tensor, "stimuli latents side side"]]:
+    ) -> list[Float[Tensor, "stimuli latents _ _"]]:
         """Latents of each block, from coarse to fine: means of the posterior, or a draw where a generator is given.
 
         Raises:
@@ -126,7 +126,7 @@ class VDVAE(nn.Module):
     @torch.no_grad()
     def decode(
         self,
-        latents: Sequence[Float[Tensor, "stimuli latents side side"]],
+        latents: Sequence[Float[Tensor, "stimuli latents _ _"]],
         *,
         n: int | None = None,
         temperature: float = 1.0,
@@ -212,11 +212,10 @@ class Encoder(nn.Module):
         super().__init__()
         blocks, middle = config.encoder_blocks, int(config.width * config.bottleneck)
         self.in_conv = nn.Conv2d(3, config.width, 3, padding=1)
-        self.enc_blocks = nn.ModuleList(
-            Block(config.width, middle, config.width, wide=side > 2, residual=True, shrink=shrink) for side, shrink in blocks
-        )
-        for block in self.enc_blocks:
+        made = [Block(config.width, middle, config.width, wide=side > 2, residual=True, shrink=shrink) for side, shrink in blocks]
+        for block in made:
             _calm(block.c4, len(blocks))
+        self.enc_blocks = nn.ModuleList(made)
 
     def forward(self, x: Float[Tensor, "stimuli 3 height width"]) -> dict[int, Tensor]:
         """The last answer at each resolution."""
@@ -241,7 +240,7 @@ class DecoderBlock(nn.Module):
         self.resnet = Block(width, middle, width, wide=wide, residual=True)
         # The prior begins as a standard normal that changes nothing.
         nn.init.zeros_(self.prior.c4.weight)
-        nn.init.zeros_(self.prior.c4.bias)
+        nn.init.zeros_(self.prior.c4.bias)  # type: ignore[arg-type]
         for layer in (self.z_proj, self.resnet.c4):
             _calm(layer, len(config.decoder_blocks))
 
@@ -271,8 +270,7 @@ class Decoder(nn.Module):
         self.bias_xs = nn.ParameterList(torch.zeros(1, config.width, side, side) for side in sides if side <= config.bias_up_to)
         self.gain = nn.Parameter(torch.ones(1, config.width, 1, 1))
         self.bias = nn.Parameter(torch.zeros(1, config.width, 1, 1))
-        self.out_net = nn.Module()
-        self.out_net.out_conv = nn.Conv2d(config.width, 10 * config.mixtures, 1)
+        self.out_net = nn.ModuleDict({"out_conv": nn.Conv2d(config.width, 10 * config.mixtures, 1)})
 
     def forward(
         self,
@@ -315,7 +313,7 @@ class Decoder(nn.Module):
         return {side: known[side] if side in known else self.gain.new_zeros(n, self.config.width, side, side) for side in self.sides}
 
     def _finish(self, xs: dict[int, Tensor]) -> Tensor:
-        return self.out_net.out_conv(xs[self.config.image_size] * self.gain + self.bias).float()
+        return self.out_net["out_conv"](xs[self.config.image_size] * self.gain + self.bias).float()
 
 
 def divergence(q_mean: Tensor, q_spread: Tensor, p_mean: Tensor, p_spread: Tensor) -> Tensor:
