@@ -134,15 +134,17 @@ class SceneCortex:
         self.layouts = _layouts(self.place, own["tuning"])
         self._windows = pooling_windows(self.fields, size)
 
-    def calibrate(self, seen: Sequence[Seen], local: Float[np.ndarray, "5 stimuli voxels"]) -> None:
+    def calibrate(
+        self, scenes: Sequence[Scene], energies: Float[np.ndarray, "stimuli channels"], local: Float[np.ndarray, "5 stimuli voxels"]
+    ) -> None:
         """Set means, deviations and the regression on low-level energy.
 
         Arguments:
-            seen: The reference scenes.
+            scenes: The reference scenes.
+            energies: Of each as a whole.
             local: What :meth:`local` gave for them.
         """
-        scenes = [content for batch in seen for content in batch.scenes]
-        raw, number, category = np.concatenate([batch.energy for batch in seen]), _numbers(scenes), self.category(scenes)
+        raw, number, category = energies, _numbers(scenes), self.category(scenes)
         self._energy, self._number, self._local = Scale.of(raw), Scale.of(number), [Scale.of(kind) for kind in local]
         energy, low = self._energy.apply(raw), self._standard(local)
         self._mean = category.mean(axis=0)
@@ -199,13 +201,16 @@ class SceneCortex:
 
 def calibrated(cortices: Sequence[SceneCortex], seed: int, size: int) -> None:
     """Calibrate all subjects in one pass over the reference scenes."""
-    seen, local = [], [[] for _ in cortices]  # type: ignore[var-annotated]
+    local: list[list[np.ndarray]] = [[] for _ in cortices]
+    scenes: list[Scene] = []
+    energies = []
     for batch in reference(seed, size):
         for subject, drives in zip(cortices, local, strict=True):
             drives.append(subject.local(batch))
-        seen.append(Seen(batch.scenes, batch.maps[:0], batch.energy))
+        scenes.extend(batch.scenes)
+        energies.append(batch.energy)
     for subject, drives in zip(cortices, local, strict=True):
-        subject.calibrate(seen, np.concatenate(drives, axis=1))
+        subject.calibrate(scenes, np.concatenate(energies), np.concatenate(drives, axis=1))
 
 
 def _numbers(scenes: Sequence[Scene]) -> Float[np.ndarray, "stimuli 1"]:
