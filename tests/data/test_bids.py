@@ -457,6 +457,17 @@ class TestBadInput:
         assert f"2 of {VOXELS} voxels of the mask are constant or not finite" in flaw
         assert int((~torch.isfinite(copy.open().trials("sub-01").responses).all(0)).sum()) == 2
 
+    def test_a_run_without_volumes_is_not_left_out_in_silence(self, copy):
+        copy.bold("02").unlink()
+        with pytest.warns(CortexflowWarning, match="sub-01: 1 runs have events and no preprocessed volumes, the first sub-01_ses-02_task-zoo_run-1"):
+            assert len(copy.open().trials("sub-01")) == len(copy.onsets[0])
+
+    def test_a_changed_bit_of_compressed_volumes(self, copy):
+        text = bytearray(copy.bold("01").read_bytes())
+        text[-7] ^= 1  # of the checksum, which the values do not reach
+        copy.bold("01").write_bytes(bytes(text))
+        refused(copy, "desc-preproc_bold.nii.gz is damaged or not of its type")
+
     def test_too_many_drifts(self, copy):
         refused(copy, "sub-01_ses-01_task-zoo_run-1: a run of 200 volumes has .* drifts and confounds", cutoff=2.0)
 

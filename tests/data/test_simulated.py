@@ -14,7 +14,7 @@ from cortexflow import catalog
 from cortexflow.data.simulated import Simulated
 from cortexflow.data.simulation.drives import KINDS, Tuning, drives
 from cortexflow.data.simulation.pictures import CATEGORIES, render, scene
-from cortexflow.errors import CortexflowError
+from cortexflow.errors import CortexflowError, CortexflowWarning
 from cortexflow.storage import save_tensors
 
 SMALL = {"images": 120, "held_out": 24, "voxels": 120, "image_size": 32, "repeats": 12, "subjects": 2}
@@ -442,6 +442,22 @@ def test_residuals_come_from_a_tensor_a_file_or_a_folder(tmp_path):
         assert torch.equal(study.trials("subj01").responses, direct.trials("subj01").responses)
         assert study.checksums() == direct.checksums()
     assert Simulated(config, residuals=_recording() + torch.randn(90, 150)).checksums() != direct.checksums()
+
+
+def test_damaged_residuals_are_told(tmp_path):
+    config = Simulated.Config(setting="resampled", **SMALL)
+    values = _recording().numpy()
+    for text in (b"", b"no numbers", values.tobytes()[:500]):
+        (tmp_path / "residuals.npy").write_bytes(text)
+        with pytest.raises(CortexflowError, match="residuals.npy is damaged"):
+            Simulated(config, tmp_path)
+    np.save(tmp_path / "residuals.npy", values.astype(complex))
+    with pytest.raises(CortexflowError, match="holds complex128, residuals are real numbers"):
+        Simulated(config, tmp_path)
+    values[3, 7] = np.nan
+    np.save(tmp_path / "residuals.npy", values)
+    with pytest.warns(CortexflowWarning, match="1 of 150 voxels of the residuals are not finite"):
+        assert not Simulated(config, tmp_path).trials("subj01").responses.isnan().any()
 
 
 def test_missing_or_unfit_residuals_are_an_error(tmp_path):
