@@ -26,12 +26,12 @@ ABOUT = {
     "clip": "A small CLIP (transformers CLIPModel): pictures and captions in one space; vision and text tokens condition the UNet.",
     "resnet": "A small layered CNN (transformers ResNetForImageClassification): four stages from edges to objects, several labels a picture.",
     "autoencoder": "An image autoencoder (diffusers AutoencoderKL): 64 × 64 pictures to 8 × 8 × 8 latents and back.",
-    "unet": "A diffusion model in the autoencoder's latents (diffusers UNet2DConditionModel, v-prediction): cross-attention on CLIP's vision and text "
-    "tokens, each left out at times, so that guidance works on either.",
+    "unet": "A diffusion model in the autoencoder's latents (diffusers UNet2DConditionModel, v-prediction): cross-attention on CLIP's "
+    "vision and text tokens, each left out at times, so that guidance works on either.",
     "vdvae": "A hierarchical VAE in the form of VDVAE for 32 × 32 pictures: ten groups of latents from 1 × 1 to 32 × 32.",
     "segmenter": "A small U-Net: what each pixel belongs to.",
     "judge-classifier": "A plain CNN that scores pictures: which categories are in them. Another seed and architecture than everything it scores.",
-    "judge-matcher": "A convolutional tower and a mean of words in one space: does a caption fit a picture. Another seed, architecture and vocabulary than CLIP.",
+    "judge-matcher": "A convolutional tower and a mean of words in one space: does a caption fit a picture. Another seed and architecture than CLIP.",
 }
 PROMPTS = ("a {}", "a picture of a {}", "a large {}", "a small {}")
 
@@ -130,6 +130,7 @@ def vdvae(world: World) -> dict[str, float]:
     bits = torch.stack([network.loss(part) for part in images.split(50)]).mean().item() / math.log(2)
     latents, half = network.encode(images), len(network.shapes) // 2
     draw = torch.Generator().manual_seed(0)
+    part = network.decode(latents[:half], generator=draw)
     return {
         "evidence bound, bits per colour value": bits,
         "PSNR with all latents, dB": psnr(network.decode(latents), images),
@@ -172,7 +173,7 @@ def judge_matcher(world: World) -> dict[str, float]:
 
 
 def samples(world: World, numbers: list[int], seed: int = 0) -> dict[str, Tensor]:
-    """Pictures of the UNet for these scenes: with nothing asked, and with text or vision at guidance 1 and 3; and what the coder makes of the scenes."""
+    """Pictures of the UNet for these scenes, with nothing asked, text or vision; and what the autoencoder makes of the scenes."""
     network, coder = world.load("unet"), world.load("autoencoder")
     known = Conditions(world.load("clip"), CLIPTokenizer.from_pretrained(world.folder / "clip"))
     scheduler = DDIMScheduler.from_pretrained(world.folder / "unet")
