@@ -134,9 +134,7 @@ def vdvae(world: World) -> dict[str, float]:
     return {
         "evidence bound, bits per colour value": bits,
         "PSNR with all latents, dB": psnr(network.decode(latents), images),
-        f"PSNR with the first {half} of {len(latents)} groups, the rest from the prior, dB": psnr(
-            network.decode(latents[:half], generator=draw), images
-        ),
+        f"PSNR with the first {half} of {len(latents)} groups, the rest from the prior, dB": psnr(part, images),
         "PSNR of the prior alone (chance), dB": psnr(network.decode([], n=len(images), generator=draw), images),
     }
 
