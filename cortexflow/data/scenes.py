@@ -54,7 +54,8 @@ class Scenes(PlantedDataset):
         Arguments:
             setting: Family of the noise, see :class:`cortexflow.data.simulated.Simulated`.
             voxels: Per subject, at least 60 so that every area has some.
-            low_level: Share of the seen variance in category areas that comes from low-level energy; it varies between voxels.
+            low_level: Share of squared weights that low-level drives have in category areas, about; those drives are correlated, so what
+                they explain is more where fields are wide.
         """
 
         setting: Literal["calibrated", "rich", "gaussian", "image_covariance", "student", "autoregressive", "area_gain", "drift"] = "calibrated"
