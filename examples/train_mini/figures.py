@@ -25,7 +25,7 @@ from cortexflow.nn.pixels import resize
 ABOUT = {
     "clip": "A small CLIP (transformers CLIPModel): pictures and captions in one space; vision and text tokens condition the UNet.",
     "resnet": "A small layered CNN (transformers ResNetForImageClassification): four stages from edges to objects, several labels a picture.",
-    "autoencoder": "An image autoencoder (diffusers AutoencoderKL): 64 × 64 pictures to 8 × 8 × 8 latents and back.",
+    "autoencoder": "An image autoencoder (diffusers AutoencoderKL): 64 × 64 pictures to 8 × 8 × 24 latents and back.",
     "unet": "A diffusion model in the autoencoder's latents (diffusers UNet2DConditionModel, v-prediction): cross-attention on CLIP's "
     "vision and text tokens, each left out at times, so that guidance works on either.",
     "vdvae": "A hierarchical VAE in the form of VDVAE for 32 × 32 pictures: ten groups of latents from 1 × 1 to 32 × 32.",
@@ -116,10 +116,10 @@ def autoencoder(world: World) -> dict[str, float]:
     back = batched(
         lambda part: decode(coder, coder.encode(part.float() / 127.5 - 1).latent_dist.mean * coder.config.scaling_factor), world.images[:500]
     )
-    coarse = resize(resize(world.images[:500], (13, 13)), (64, 64))
+    coarse = resize(resize(world.images[:500], (23, 23)), (64, 64))
     return {
         "PSNR of 500 pictures, dB": psnr(back, world.images[:500]),
-        "PSNR of as many numbers as pixels (13 × 13 × 3, bicubic), dB": psnr(coarse, world.images[:500]),
+        "PSNR of as many numbers as pixels (23 × 23 × 3, bicubic), dB": psnr(coarse, world.images[:500]),
         "PSNR of one colour per picture, dB": psnr(world.images[:500].float().mean((2, 3), keepdim=True), world.images[:500]),
     }
 
@@ -179,7 +179,7 @@ def samples(world: World, numbers: list[int], seed: int = 0) -> dict[str, Tensor
     nothing = condition(known.no_vision, known.no_text)
     text = condition(known.no_vision.expand(count, -1, -1), known.text([world.scenes.captions[number][2] for number in numbers]))
     vision = condition(known.vision(images), known.no_text.expand(count, -1, -1))
-    start = torch.randn(count, 8, 8, 8, generator=torch.Generator().manual_seed(seed))
+    start = torch.randn(count, network.config.in_channels, 8, 8, generator=torch.Generator().manual_seed(seed))
 
     def drawn(*asked):
         return decode(coder, guided(network, scheduler, start, list(asked), nothing, steps=20))

@@ -24,7 +24,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 PLANS = {
     "clip": Plan(steps=1900, batch=64, rate=1e-3, seed=11, half=True),
     "resnet": Plan(steps=1500, batch=64, rate=2e-3, seed=12, half=True, wide=True),
-    "autoencoder": Plan(steps=2200, batch=16, rate=1.5e-3, seed=13, half=True),
+    "autoencoder": Plan(steps=2200, batch=16, rate=2e-3, seed=13, half=True),
     "unet": Plan(steps=1800, batch=32, rate=1e-3, seed=14, half=True, average=0.998),
     "vdvae": Plan(steps=900, batch=32, rate=2e-3, seed=15, half=True, wide=True),
     "segmenter": Plan(steps=900, batch=32, rate=3e-3, seed=16, half=True, wide=True),
@@ -142,9 +142,10 @@ def resnet(scenes: Scenes, work: Path, folder: Path) -> None:
 def autoencoder(scenes: Scenes, work: Path, folder: Path) -> None:
     plan = PLANS["autoencoder"]
     torch.manual_seed(plan.seed)
+    # 24 channels: eight principal components of each 8 × 8 patch give 22.8 dB, sixteen 25.1, twenty-four 26.5.
     network = AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, block_out_channels=[16, 32, 64, 96],
-        layers_per_block=1, latent_channels=8, norm_num_groups=8, sample_size=64, mid_block_add_attention=False,
+        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, block_out_channels=[16, 40, 96, 128],
+        layers_per_block=1, latent_channels=24, norm_num_groups=8, sample_size=64, mid_block_add_attention=False,
     )  # fmt: skip
 
     def loss(numbers, generator):
@@ -193,7 +194,7 @@ def unet(scenes: Scenes, work: Path, folder: Path) -> None:
         num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True
     )
     network = UNet2DConditionModel(
-        sample_size=8, in_channels=8, out_channels=8, layers_per_block=1, block_out_channels=[80, 144], norm_num_groups=16,
+        sample_size=8, in_channels=coder.config.latent_channels, out_channels=coder.config.latent_channels, layers_per_block=1, block_out_channels=[80, 144], norm_num_groups=16,
         attention_head_dim=4, down_block_types=["CrossAttnDownBlock2D"] * 2, up_block_types=["CrossAttnUpBlock2D"] * 2, cross_attention_dim=128,
     )  # fmt: skip
     network.set_attn_processor(AttnProcessor())  # three times as fast as the fused one in bfloat16 on a processor

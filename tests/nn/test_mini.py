@@ -88,6 +88,6 @@ def test_the_segmenter_finds_objects(shown):
 def test_every_extractor_has_its_levels(shown):
     images = shown[1][:2]
     assert list(Resnet()(images)) == ["stage1", "stage2", "stage3", "stage4"]
-    assert Latents()(images)["latents"].shape == (2, 512)
+    assert Latents()(images)["latents"].shape == (2, 1536)
     assert list(Latents(Latents.Config(network="vdvae"))(images)) == ["side1", "side4", "side8", "side16", "side32"]
     assert Clip(Clip.Config(layers=("projected",), tokens="all"))(images)["projected"].shape == (2, 65 * 128)
