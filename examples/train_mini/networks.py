@@ -194,7 +194,8 @@ def unet(scenes: Scenes, work: Path, folder: Path) -> None:
         num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True
     )
     network = UNet2DConditionModel(
-        sample_size=8, in_channels=coder.config.latent_channels, out_channels=coder.config.latent_channels, layers_per_block=1, block_out_channels=[80, 144], norm_num_groups=16,
+        sample_size=8, in_channels=coder.config.latent_channels, out_channels=coder.config.latent_channels,
+        layers_per_block=1, block_out_channels=[80, 144], norm_num_groups=16,
         attention_head_dim=4, down_block_types=["CrossAttnDownBlock2D"] * 2, up_block_types=["CrossAttnUpBlock2D"] * 2, cross_attention_dim=128,
     )  # fmt: skip
     network.set_attn_processor(AttnProcessor())  # three times as fast as the fused one in bfloat16 on a processor
