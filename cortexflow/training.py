@@ -247,12 +247,12 @@ def fit_space(config: RunConfig, study: Study, machine: Machine) -> FeatureSpace
     """How pictures become features, with the statistics of training pictures only."""
     space = FeatureSpace(make_features(config), FeatureSpace.Config(components=config.components))
     pictures = torch.unique(study.training.stimuli)
-    return space.fit(space.read(FeatureCache(machine.cache), study.dataset, pictures))
+    return space.fit(space.on_disk(FeatureCache(machine.cache), study.dataset, pictures, device=machine.device))
 
 
 def tabulate(space: FeatureSpace, study: Study, stimuli: Int[Tensor, " stimuli"], machine: Machine) -> FeatureTable:
     """The features of these stimuli."""
-    return FeatureTable(stimuli, space.of_dataset(FeatureCache(machine.cache), study.dataset, stimuli))
+    return FeatureTable(stimuli, space.of_dataset(FeatureCache(machine.cache), study.dataset, stimuli, device=machine.device))
 
 
 def split_validation(joined: Joined, share: float, seed: int) -> tuple[Joined, Joined]:

@@ -7,7 +7,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("cortexflow", "beartype.beartype")
+PACKAGE = Path(__file__).parents[1] / "cortexflow"
+# Drawing makes thousands of small calls a picture; its types are checked at the doors of the study that uses it.
+MODULES = [path for path in PACKAGE.rglob("*.py") if path.stem != "__init__" and path.parent.name != "scenery"]
+install_import_hook([".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in MODULES], "beartype.beartype")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

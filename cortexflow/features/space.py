@@ -19,7 +19,10 @@ from cortexflow.data.base import Dataset
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.features.base import Features
 from cortexflow.features.cache import FeatureCache, Progress
+from cortexflow.features.stored import StoredFeatures, StoredLevels
 from cortexflow.storage import load_tensors, save_tensors
+
+AT_ONCE = 512  # pictures whose raw features are in memory together
 
 
 class FeatureSpace(nn.Module):
@@ -76,10 +79,10 @@ class FeatureSpace(nn.Module):
         return {name: level.size for name, level in self._by_name().items()}
 
     def fit(self, levels: Mapping[str, Float[Tensor, "stimuli _"]]) -> "FeatureSpace":
-        """Learn mean, deviation and components from the training pictures, each once.
+        """Learn mean, deviation and components from the training pictures, each once; one level after the other.
 
         Arguments:
-            levels: Raw features of the training pictures, as :meth:`read` gives them.
+            levels: Raw features of the training pictures, as :meth:`read` or :meth:`on_disk` gives them.
 
         Raises:
             CortexflowError: Levels that are empty, constant, not finite, of different length, or of other extractors; a choice
@@ -87,7 +90,13 @@ class FeatureSpace(nn.Module):
         """
         self._check_names(levels)
         limits = self._limits(list(levels))
-        maps = nn.ModuleList(fit_level(name, values, limits[name]) for name, values in levels.items())
+        rows: dict[int, str] = {}
+        maps = nn.ModuleList()
+        for name, values in levels.items():  # a level on disk is in memory while it is fitted
+            rows[len(values)] = name
+            if len(rows) > 1:
+                raise CortexflowError(f"levels {' and '.join(rows.values())} have {' and '.join(map(str, rows))} rows; give the same pictures in all")
+            maps.append(fit_level(name, values, limits[name]))
         self.names, self.maps = list(levels), maps
         return self
 
@@ -131,9 +140,34 @@ class FeatureSpace(nn.Module):
         batch: int = 64,
         progress: Progress | None = None,
     ) -> Float[Tensor, "stimuli features"]:
-        """The joined vectors of pictures of a study, on the CPU."""
-        levels = self.read(cache, dataset, stimuli, device=device, batch=batch, progress=progress)
-        return self({name: values.to(self._device) for name, values in levels.items()}).cpu()
+        """The joined vectors of pictures of a study, on the CPU. Raw features are read and let go some pictures at a time."""
+        if cache.root is None:
+            levels = self.read(cache, dataset, stimuli, device=device, batch=batch, progress=progress)
+            parts = ({name: values[rows] for name, values in levels.items()} for rows in torch.arange(len(stimuli)).split(AT_ONCE))
+        else:
+            stored = self._open(cache, dataset, stimuli, device, batch, progress)
+            parts = ({**StoredLevels(stored, ids)} for ids in stimuli.split(AT_ONCE))
+        return torch.cat([self({name: values.to(self._device) for name, values in part.items()}).cpu() for part in parts])
+
+    def on_disk(
+        self,
+        cache: FeatureCache,
+        dataset: Dataset,
+        stimuli: Int[Tensor, " stimuli"],
+        *,
+        device: str | torch.device = "cpu",
+        batch: int = 64,
+        progress: Progress | None = None,
+    ) -> Mapping[str, Float[Tensor, "stimuli _"]]:
+        """As :meth:`read`, but a level is read from the cache when it is asked for; from a cache without a root all are there at once."""
+        if cache.root is None:
+            return self.read(cache, dataset, stimuli, device=device, batch=batch, progress=progress)
+        return StoredLevels(self._open(cache, dataset, stimuli, device, batch, progress), stimuli)
+
+    def _open(
+        self, cache: FeatureCache, dataset: Dataset, stimuli: Tensor, device: str | torch.device, batch: int, progress: Progress | None
+    ) -> dict[str, StoredFeatures]:
+        return {entry.name: cache.open(entry, dataset, stimuli, device=device, batch=batch, progress=progress) for entry in self.features}
 
     def of_images(self, images: UInt8[Tensor, "stimuli 3 height width"]) -> Float[Tensor, "stimuli features"]:
         """The joined vectors of any pictures, on the device of the space."""
@@ -170,8 +204,6 @@ class FeatureSpace(nn.Module):
         expected, came = [entry.name for entry in self.features], list(dict.fromkeys(name.split(".")[0] for name in levels))
         if came != expected:
             raise CortexflowError(f"levels must come from {', '.join(expected)}, these come from {', '.join(came) or 'none'}; use read()")
-        if len({len(values) for values in levels.values()}) > 1:
-            raise CortexflowError(f"levels have {[len(values) for values in levels.values()]} rows; give the same pictures in every level")
 
     def _limits(self, levels: Sequence[str]) -> dict[str, int | None]:
         """The most components of each level: its own entry before its extractor's."""

@@ -18,7 +18,7 @@ NEAR = 8  # rows apart that are read in one go
 class StoredFeatures:
     """Levels of pictures by stimulus id, read from shards row by row: ``stored[ids]["layer3"]``.
 
-    Token features of a whole study (10,000 pictures × 257 × 768 numbers are 8 GB) are used this way. A shard is compared with its
+    Token features of a whole study are 8 GB for 10,000 pictures × 257 × 768 numbers. A shard is compared with its
     checksum when it is first touched; memory holds one shard then, and afterwards only the rows that were asked for.
 
     Arguments:
@@ -93,6 +93,29 @@ class StoredFeatures:
                 here = mine & (rows >= start) & (rows < stop)
                 for name, values in result.items():
                     values[here] = file.get_slice(f"level.{name}")[start:stop][rows[here] - start]
+
+
+class StoredLevels(Mapping[str, Tensor]):
+    """The levels of several extractors for some pictures, ``clip.layer3``; each is read when it is asked for and then let go.
+
+    Arguments:
+        stored: Features by extractor.
+        stimuli: The pictures, in the order of the rows.
+    """
+
+    def __init__(self, stored: Mapping[str, StoredFeatures], stimuli: Int[Tensor, " stimuli"]) -> None:
+        self._stored, self._stimuli = stored, stimuli
+        self._names = {f"{name}.{level}": (name, level) for name, features in stored.items() for level in features.levels}
+
+    def __getitem__(self, name: str) -> Float[Tensor, "stimuli _"]:
+        extractor, level = self._names[name]
+        return self._stored[extractor].read(self._stimuli, level)[level]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _opened(path: Path) -> safe_open:

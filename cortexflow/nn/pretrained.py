@@ -89,7 +89,7 @@ class Source:
     Arguments:
         name: As it was asked for.
         folder: With ``config.json`` and the weights.
-        revision: Commit of the repository, or twelve digits of the SHA-256 of configuration and weights.
+        revision: Commit of the repository, or twelve digits of the SHA-256 of its files.
         architecture: Module and class that reads it.
     """
 
@@ -155,10 +155,21 @@ def load(kind: str, model: str = "mini", *, download: bool | None = None, archit
     if not list(source.folder.glob("*.safetensors")):
         raise CortexflowError(f"{source.folder} holds no safetensors and pickles are never read; convert them with safetensors.torch.save_file")
     try:
-        read = network.from_pretrained(source.folder, use_safetensors=True, local_files_only=True)
+        read, missing = _read(network, source.folder)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise DamagedFileError(f"{source.folder} does not hold a whole {kind} network ({_one_line(error)}); restore it or fetch it again") from error
+    if missing:  # the libraries would fill them with random numbers
+        what = f"lacks {len(missing)} weights of a {network.__name__}, {missing[0]} first"
+        raise DamagedFileError(f"{source.folder} {what}; give the folder of such a network, or fetch it again")
     return read.float().eval().requires_grad_(False)
+
+
+def _read(network: Any, folder: Path) -> tuple[nn.Module, list[str]]:
+    """The network, and the names of the weights that its files do not have; what they have beyond it is of no account."""
+    if network.__module__.startswith("cortexflow."):
+        return network.from_pretrained(folder), []  # reads all or nothing
+    read, found = network.from_pretrained(folder, use_safetensors=True, local_files_only=True, output_loading_info=True)
+    return read, sorted(map(str, [*found["missing_keys"], *found.get("mismatched_keys", ())]))
 
 
 def _class(architecture: str) -> Any:
@@ -207,12 +218,12 @@ def _snapshot(name: str, network: Network, download: bool | None) -> Path:
 
 
 def _digest(folder: Path) -> str:
-    """Twelve digits that follow from configuration and weights."""
-    files = sorted([folder / "config.json", *folder.glob("*.safetensors")])
+    """Twelve digits that follow from everything that decides a number: weights, configuration, preprocessing, words."""
+    files = sorted(path for pattern in PATTERNS for path in folder.glob(pattern))
     digest = hashlib.sha256()
     for path in files:
         state = path.stat()
-        digest.update(_checksum(str(path), state.st_mtime_ns, state.st_size).encode())
+        digest.update(f"{path.name} {_checksum(str(path), state.st_mtime_ns, state.st_size)}\n".encode())
     return digest.hexdigest()[:12]
 
 

@@ -99,6 +99,37 @@ def test_the_revision_follows_the_weights(tmp_path):
     assert pretrained.revision("classifier", str(tmp_path)) != first
 
 
+def test_the_revision_follows_every_file_that_decides_a_number(tmp_path):
+    classifier.Classifier().save_pretrained(tmp_path)
+    found = {pretrained.revision("classifier", str(tmp_path))}
+    for name in ("preprocessor_config.json", "vocab.json", "merges.txt"):
+        (tmp_path / name).write_text('{"image_std": 0.25}')
+        found.add(pretrained.revision("classifier", str(tmp_path)))
+    (tmp_path / "merges.txt").rename(tmp_path / "other.txt")
+    assert len(found | {pretrained.revision("classifier", str(tmp_path))}) == 5
+
+
+def test_weights_that_are_missing_are_never_random_numbers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(projection_dim=8, **small)).save_pretrained(tmp_path)
+    name = "transformers.CLIPVisionModelWithProjection"
+    assert pretrained.load("clip", str(tmp_path), architecture=name).visual_projection.weight.shape == (8, 16)
+    weights = load_file(tmp_path / "model.safetensors")
+    cut = {name: values for name, values in weights.items() if "layers.1." not in name}
+    save_file(cut, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DamagedFileError, match="lacks 16 weights of a CLIPVisionModelWithProjection"):
+        pretrained.load("clip", str(tmp_path), architecture=name)
+
+
+def test_another_kind_of_network_is_not_taken_for_it(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    transformers.Dinov2Model(transformers.Dinov2Config(**small)).save_pretrained(tmp_path)
+    with pytest.raises(DamagedFileError, match="weights of a CLIPVisionModelWithProjection"):
+        pretrained.load("clip", str(tmp_path), architecture="transformers.CLIPVisionModelWithProjection")
+
+
 def test_judges_are_other_networks_than_those_they_judge():
     judges = {name: network for name, network in SHIPPED.items() if name.startswith("judge-")}
     others = {network.architecture for name, network in SHIPPED.items() if name not in judges}
