@@ -24,7 +24,7 @@ from cortexflow import catalog
 from cortexflow.data.haxby2001 import Haxby2001
 from cortexflow.data.simulated import Simulated
 from cortexflow.encoding.base import DensityEncoder
-from cortexflow.experiments.base import Estimate, estimate, part
+from cortexflow.experiments.base import Estimate, estimate, finished, part
 from cortexflow.experiments.comparison import Comparison
 from cortexflow.metrics.calibration import probability_integral_transform
 from cortexflow.metrics.variability import within_stimulus_residuals
@@ -112,7 +112,7 @@ def measure(family: str, seed: int, size: Size, models: Mapping[str, Any], out: 
     """Fit and score every model on one simulated subject, unless that has been done."""
     torch.set_num_threads(1)
     paths = places(family, seed, size, models, out)
-    if all(path.is_file() for path in paths.values()):
+    if all(finished(path) for path in paths.values()):
         return
     began = time.process_time()
     comparison = prepare(family, seed, size, Machine(data=out / "recordings", cache=out / "features"))

@@ -17,6 +17,7 @@ from cortexflow.data.tables_on_disk import read_table
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import checksum, fingerprint
 
+REVISION = "2"  # of how a file becomes pixels: raise it whenever they change
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -111,7 +112,7 @@ class Pictures:
 
     def checksum(self) -> str:
         """A fingerprint of every picture's name, id and bytes."""
-        return fingerprint({name: [stimulus, checksum(self.folder / name)] for name, stimulus in self.ids.items()})
+        return fingerprint({"read": REVISION, **{name: [stimulus, checksum(self.folder / name)] for name, stimulus in self.ids.items()}})
 
     @cached_property
     def _by_id(self) -> dict[int, str]:

@@ -3,7 +3,7 @@
 Stages of the cortex are those of :meth:`~cortexflow.data.base.Cortex.chain` (V1, V2, V3, hV4, higher), levels those of the feature
 space, in the order in which they were joined: list low-level features first. ``all`` shows every level to every area;
 ``assigned`` gives low levels to early stages and high levels to late ones; ``shuffled`` gives each stage the levels of another
-one, so that number and size of the levels stay; ``learned`` shows everything and lets every voxel weigh the levels.
+one (as few keep theirs as can be), so that number and size of the levels stay; ``learned`` shows everything and lets every voxel weigh the levels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,8 +41,8 @@ def assign(plan: Plan, levels: Sequence[str], stages: Sequence[str], seed: int =
     if min(len(levels), len(stages)) < 2:
         have = f"features have the levels {', '.join(levels)} and the cortex the stages {', '.join(stages) or 'none'}"
         raise CortexflowError(f"levels={plan} needs two of each: {have}; add features, or use levels=all")
-    order = list(range(len(stages))) if plan == "assigned" else _derangement(len(stages), seed)
-    return {stage: _share(levels, place, len(stages)) for stage, place in zip(stages, order, strict=True)}
+    shares = [_share(levels, place, len(stages)) for place in range(len(stages))]
+    return dict(zip(stages, shares if plan == "assigned" else _shuffled(shares, seed), strict=True))
 
 
 def bands(sees: Mapping[str, Sequence[str]] | None, levels: Mapping[str, int], cortex: Cortex | None, voxels: int) -> list[Band]:
@@ -77,13 +77,11 @@ def _share(levels: Sequence[str], place: int, places: int) -> list[str]:
     return list(levels[first:last])
 
 
-def _derangement(count: int, seed: int) -> list[int]:
-    """An order in which nothing keeps its place."""
+def _shuffled(shares: Sequence[list[str]], seed: int) -> list[list[str]]:
+    """An order in which as few stages as can be keep their levels: none, or some where one share is that of most stages."""
     generator = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(count, generator=generator)
-        if not bool((order == torch.arange(count)).any()):
-            return order.tolist()
+    orders = [[shares[place] for place in torch.randperm(len(shares), generator=generator).tolist()] for _ in range(200)]
+    return min(orders, key=lambda order: sum(new == old for new, old in zip(order, shares, strict=True)))
 
 
 def _area(cortex: Cortex, name: str) -> Bool[Tensor, " voxels"]:

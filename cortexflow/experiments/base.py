@@ -16,8 +16,10 @@ from torch import Tensor
 from cortexflow.catalog import Choices
 from cortexflow.errors import DamagedFileError
 from cortexflow.report.finding import write_finding
-from cortexflow.storage import load_tensors, save_sealed_json, save_tensors
+from cortexflow.storage import load_metadata, load_tensors, save_sealed_json, save_tensors
 from cortexflow.training import Machine, made_of
+
+REVISION = 2  # of what the package's own models and simulations compute: raise it whenever their numbers change
 
 
 class Experiment(ABC):
@@ -99,8 +101,17 @@ def estimate(name: str, draws: Sequence[Float[Tensor, "*subjects draws"]], unit:
     return Estimate(name, float(value.mean()), *_quantiles(_resampled(every, generator)), over or _what(*every.shape[:2]), each, unit)
 
 
+def finished(path: Path) -> bool:
+    """Whether a part is there whose numbers this revision of the code would compute again.
+
+    Raises:
+        DamagedFileError: The file is damaged.
+    """
+    return path.is_file() and load_metadata(path).get("revision", REVISION) == REVISION
+
+
 def part(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """What an earlier call left in this file; else what is computed now, and left there.
+    """What an earlier call of this revision left in this file; else what is computed now, and left there.
 
     Arguments:
         path: Its name must hold every choice that the numbers follow from.
@@ -109,8 +120,8 @@ def part(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, T
     Raises:
         DamagedFileError: The file is damaged, or was written under another name.
     """
-    if not path.is_file():
-        save_tensors(path, compute(), {"part": path.name})
+    if not finished(path):
+        save_tensors(path, compute(), {"part": path.name, "revision": REVISION})
     tensors, about = load_tensors(path)
     if about.get("part", path.name) != path.name:
         raise DamagedFileError(f"{path} holds the numbers of {about['part']}; delete it, it will be computed again")

@@ -3,6 +3,10 @@
 Every feature space is fitted alone, by the same ridge, on the same trials of a cortex that looks at scenes (``scenes``). No network
 drives that cortex: its early areas answer energies and its category areas what is in the scene, so that the answer is known and the
 question is whether the features and the encoder find it. The layered network's stages are compared area by area.
+
+Both networks learned, on other scenes, what is in a picture (the layered one from the names of its objects, CLIP from captions with
+those names as help), and that is what drives category areas. That they explain them is therefore a check of the whole way from
+picture to area, and says nothing of real cortex.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +30,7 @@ from cortexflow.metrics.voxelwise import median_over_voxels
 from cortexflow.progress import track
 from cortexflow.report.canvas import KINDS, MUTED, new_figure, styled
 from cortexflow.storage import fingerprint
-from cortexflow.training import Machine, RunConfig, open_study
+from cortexflow.training import Machine, RunConfig, make_features, open_study
 
 STAGES = (1, 2, 3, 4)
 SPACES: Mapping[str, Mapping[str, Any]] = {
@@ -51,7 +55,7 @@ class SemanticAreas(Question):
     test = (
         "Median r per area across held-out pictures, one ridge per feature space; an area's depth is the mean number of the stage, "
         "weighted by the squared r of each; order is the rank correlation of depth with the place in the stream; intervals "
-        "resample pictures and subjects."
+        "resample pictures and subjects. The networks learned the categories on other scenes, so that this tests the way, not cortex."
     )
     controls = "CLIP's embedding of another held-out picture in place of the picture's own, which must predict nothing in any area."
     rule = (
@@ -83,10 +87,10 @@ class SemanticAreas(Question):
         semantic = [one for name, one in estimates.items() if name.startswith("CLIP minus Gabor, ")]
         early, order = estimates["Gabor minus CLIP, V1"], estimates["order of depth along the stream"]
         control = [one for name, one in estimates.items() if name.endswith(f", {SHUFFLED}")]
-        least = min(semantic, key=lambda one: one.low)
+        least = min(semantic, key=lambda one: one.value)
         sentence = (
-            f"In category areas CLIP is ahead of Gabor by at least {least.value:.3f} [{least.low:.3f}, {least.high:.3f}] "
-            f"({least.name.rpartition(', ')[2]}), in V1 Gabor of CLIP by {early.value:.3f} [{early.low:.3f}, {early.high:.3f}]; "
+            f"CLIP minus Gabor is lowest in {least.name.rpartition(', ')[2]}, {least.value:.3f} [{least.low:.3f}, {least.high:.3f}]; "
+            f"Gabor minus CLIP in V1 is {early.value:.3f} [{early.low:.3f}, {early.high:.3f}]; "
             f"depth follows the stream with {order.value:.2f} [{order.low:.2f}, {order.high:.2f}]"
         )
         if any(one.high < 0 for one in (*semantic, early, order)):
@@ -100,13 +104,15 @@ class SemanticAreas(Question):
 
     def _subject(self, number: int, folder: Path, machine: Machine) -> dict[str, Tensor]:
         """Estimate and draws of every number, for one subject; all subjects share the draws of pictures."""
-        key = fingerprint([self.config.model_dump(), SPACES, RIDGE])
+        keys = [entry.key for space in SPACES.values() for entry in make_features(self._config(f"subj{number:02d}", space))]
+        key = fingerprint([self.config.model_dump(), keys, RIDGE])
         return part(folder / "parts" / f"subj{number:02d}-{key}.safetensors", partial(self._compute, f"subj{number:02d}", machine))
 
     def _compute(self, subject: str, machine: Machine) -> dict[str, Tensor]:
         r: dict[tuple[str, str], Tensor] = {}
         for name, features in SPACES.items():
-            comparison = self._comparison(subject, features, machine)
+            config = self._config(subject, features)
+            comparison = Comparison.of(config, open_study(config, machine), machine, self.config.draws)
             encoder, cortex = comparison.fitted(RIDGE), comparison.study.cortex
             r |= {(area, name): draws for area, draws in _by_area(comparison, encoder.predict(comparison.test.features), cortex).items()}
             if name == "clip":
@@ -114,11 +120,10 @@ class SemanticAreas(Question):
                 r |= {(area, SHUFFLED): draws for area, draws in _by_area(comparison, encoder.predict(other), cortex).items()}
         return _numbers(r)
 
-    def _comparison(self, subject: str, features: Mapping[str, Any], machine: Machine) -> Comparison:
+    def _config(self, subject: str, features: Mapping[str, Any]) -> RunConfig:
         data = {"name": "scenes", "seed": self.config.seed, "images": self.config.images, "voxels": self.config.voxels}
         tree = {"data": {**data, "subjects": self.config.subjects}, "subject": subject, "features": [dict(features)], "seed": self.config.seed}
-        config = RunConfig.of({**tree, "components": self.config.components})
-        return Comparison.of(config, open_study(config, machine), machine, self.config.draws)
+        return RunConfig.of({**tree, "components": self.config.components})
 
 
 def areas_of(cortex: Cortex) -> dict[str, Bool[Tensor, " voxels"]]:

@@ -196,8 +196,8 @@ class RadialFactorNoise(FactorNoise):
         voxels, factors = self.basis.shape
         square = (2 * self.radius[0] + 2 * self.radius[1].square()).exp() / (voxels - factors)
         along = self.spread.square() * (2 * (self.coupling * self.radius[1]).square()).exp()
-        inner = (self.basis * (along - square)) @ self.basis.T + square * torch.eye(voxels)
         root = self.uniquenesses.sqrt()
+        inner = (self.basis * (along - square)) @ self.basis.T + square * torch.eye(voxels, device=root.device)
         return root[:, None] * inner * root
 
     def _coordinates(self, residuals: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,7 +230,8 @@ class Optimism:
         count = min(FOLDS, len(torch.unique(groups)))
         fold = fold_of(groups, count, 0) if count > 1 else torch.zeros_like(groups)
         if factors >= min(int((fold != part).sum()) for part in range(count)):
-            return cls(torch.ones(factors), torch.tensor(1.0), torch.tensor(1.0), torch.ones(factors), torch.tensor(0.0))
+            one = residuals.new_ones(())
+            return cls(one.expand(factors), one, one, one.expand(factors), 0 * one)
         parts = [cls._part(residuals, fold == part, factors) for part in range(count)]
         z, log_rho, log_rho_fitted = (torch.cat(values) for values in zip(*parts, strict=True))
         centred = log_rho - log_rho.mean()
@@ -283,13 +284,13 @@ def _along(whitened: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
 def _coupling(z: Tensor, log_rho: Tensor) -> Tensor:
     """The exponent a of the highest likelihood, the spreads being free; ``log_rho`` has mean 0, so that only they remain."""
     if not z.shape[1]:
-        return torch.tensor(0.0)
+        return z.new_zeros(())
     square, length = z.double().square(), log_rho.double()
 
     def cost(a: float) -> float:
         return float((square * (-2 * a * length).exp()[:, None]).mean(0).log().sum())
 
-    return torch.tensor(minimize_scalar(cost, bounds=(-1, 2), method="bounded", options={"xatol": 1e-4}).x).float()
+    return z.new_tensor(minimize_scalar(cost, bounds=(-1, 2), method="bounded", options={"xatol": 1e-4}).x)
 
 
 def _normal_log_prob(values: Tensor) -> Tensor:

@@ -55,12 +55,15 @@ class TestAssign:
         assert "".join(sorted({level for seen in plan.values() for level in seen})) == "abcdefg"[:levels]
         assert [seen[0] for seen in plan.values()] == sorted(seen[0] for seen in plan.values())
 
-    @pytest.mark.parametrize("seed", range(5))
-    def test_shuffled_moves_the_levels_of_every_stage(self, seed):
-        levels = list("abcde")
-        right, wrong = (assign(plan, levels, STAGES, seed) for plan in ("assigned", "shuffled"))
-        assert all(right[stage] != wrong[stage] for stage in STAGES)
-        assert sorted(map(tuple, right.values())) == sorted(map(tuple, wrong.values()))
+    @pytest.mark.parametrize("levels, stages", [(2, 4), (3, 4), (3, 5), (5, 5), (4, 2)])
+    def test_shuffled_moves_the_levels_of_every_stage(self, levels, stages):
+        for seed in (0, 1, 44, 52):
+            right, wrong = (assign(plan, list("abcde"[:levels]), STAGES[:stages], seed) for plan in ("assigned", "shuffled"))
+            assert all(right[stage] != wrong[stage] for stage in STAGES[:stages])
+            assert sorted(map(tuple, right.values())) == sorted(map(tuple, wrong.values()))
+
+    def test_shuffles_differ_by_seed(self):
+        assert len({str(assign("shuffled", list("abcde"), STAGES, seed)) for seed in range(8)}) > 4
 
     def test_nothing_to_assign_is_a_clear_error(self):
         with pytest.raises(CortexflowError, match="needs two of each"):

@@ -10,7 +10,7 @@ import torch
 
 from cortexflow.errors import DamagedFileError
 from cortexflow.experiments import data_scaling, encoding_accuracy, noise_models
-from cortexflow.experiments.base import Estimate, estimate, part
+from cortexflow.experiments.base import REVISION, Estimate, estimate, part
 from cortexflow.experiments.data_scaling import DataScaling, fit_law, law, laws
 from cortexflow.experiments.encoding_accuracy import EncodingAccuracy
 from cortexflow.experiments.noise_models import NoiseModels
@@ -86,6 +86,13 @@ class TestParts:
 
         first, second = (part(tmp_path / "one.safetensors", compute) for _ in range(2))
         assert len(calls) == 1 and torch.equal(first["x"], second["x"])
+
+    def test_a_part_of_another_revision_is_computed_again(self, tmp_path, monkeypatch):
+        path = tmp_path / "one.safetensors"
+        part(path, lambda: {"x": torch.zeros(2)})
+        monkeypatch.setattr("cortexflow.experiments.base.REVISION", REVISION + 1)
+        assert part(path, lambda: {"x": torch.ones(2)})["x"].tolist() == [1, 1]
+        assert part(path, dict)["x"].tolist() == [1, 1]
 
     def test_a_damaged_part_is_never_taken_for_numbers(self, tmp_path):
         path = tmp_path / "one.safetensors"

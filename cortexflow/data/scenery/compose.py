@@ -1,4 +1,4 @@
-"""Scenes: a backdrop, a light, and one to five objects of thirty-one categories, all of it from a seed and a number.
+"""Scenes: a backdrop, a light, and one to five objects of thirty-five categories, all of it from a seed and a number.
 
 ``scene`` decides what there is, ``render`` shows it at any resolution, ``captions`` says it. Three worlds never share a scene:
 ``stimuli`` for what subjects see, ``training`` for networks, ``localiser`` for block designs.
