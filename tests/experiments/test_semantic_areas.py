@@ -41,8 +41,8 @@ def test_category_areas_are_what_is_not_in_the_stream():
     ],
 )
 def test_the_rule(semantic, early, order, control, verdict):
-    around = [("CLIP minus Gabor, FFA", semantic), ("CLIP minus Gabor, PPA", 0.2), ("Gabor minus CLIP, V1", early)]
-    around += [("order of depth along the stream", order), (f"r, V1, {SHUFFLED}", control)]
+    around = [("captions minus Gabor, category areas", semantic), ("Gabor minus captions, V1", early)]
+    around += [("order of depth along the stream", order), *((f"r, {area}, {SHUFFLED}", control) for area in CHAIN)]
     assert SemanticAreas().decide(dict(one(name, value, value - 0.05, value + 0.05) for name, value in around))[0] == verdict
 
 
