@@ -30,6 +30,7 @@ from cortexflow.storage import fingerprint
 REVISION = "1"  # raise it whenever any number changes: checksums are made of it
 RUNS, BLOCKS, PICTURES = 6, 6, 8  # of the localiser: runs, blocks of a category in a run, pictures in a block
 POOL = 40  # pictures of each supercategory that blocks draw from
+_LAST: dict[str, dict[str, Planted]] = {}
 
 
 class Scenes(PlantedDataset):
@@ -199,7 +200,15 @@ class Scenes(PlantedDataset):
         return self._planted[subject]
 
     def _plant_all(self) -> None:
-        """One pass over the pictures for all subjects."""
+        """One pass over the pictures for all subjects; the study that was planted last is kept for whoever opens it again."""
+        made_of = self.checksums()["scenes"]
+        if made_of not in _LAST:
+            planted = self._plants()
+            _LAST.clear()
+            _LAST[made_of] = planted
+        self._planted = _LAST[made_of]
+
+    def _plants(self) -> dict[str, Planted]:
         cortices = {name: self._cortex(name) for name in self.subjects}
         seen: dict[str, list[np.ndarray]] = {name: [] for name in cortices}
         summaries: list[np.ndarray] = []
@@ -207,8 +216,8 @@ class Scenes(PlantedDataset):
             summaries.append(next(iter(cortices.values())).summaries(batch))
             for name, cortex in cortices.items():
                 seen[name].append(cortex.respond(batch))
-        for name, cortex in cortices.items():
-            self._planted[name] = self._assembled(name, cortex, np.concatenate(seen[name]), np.concatenate(summaries))
+        together = np.concatenate(summaries)
+        return {name: self._assembled(name, cortex, np.concatenate(seen[name]), together) for name, cortex in cortices.items()}
 
     def _assembled(self, subject: str, cortex: SceneCortex, seen: np.ndarray, summaries: np.ndarray) -> Planted:
         config, place = self.config, cortex.place

@@ -23,7 +23,11 @@ from cortexflow.storage import replacing
 from cortexflow.synthesis import synthesize
 from cortexflow.training import Machine, Run, RunConfig, open_dataset, train
 
-SPACES = {"gabor": "local energies", "clip": "what the picture means"}
+SPACES = {"gabor": "local energies", "networks": "what networks see in it"}
+FEATURES = {
+    "gabor": [{"name": "gabor"}],
+    "networks": [{"name": "clip", "layers": ["normed", "embedding"], "tokens": "patches"}, {"name": "resnet", "stages": [4]}],
+}
 SHOWN = 10  # pictures in the gallery
 
 
@@ -47,24 +51,24 @@ class Demo(Experiment):
         console = Console()
         machine = replace(machine, cache=machine.cache or folder / "features")
         recipes = {name: self.recipe(name) for name in SPACES}
-        dataset = open_dataset(recipes["clip"].data, machine)
+        dataset = open_dataset(recipes["networks"].data, machine)
         assert isinstance(dataset, Scenes)
         console.print(f"[bold]1[/bold] scenes and what people say of them: {_save(self._gallery(dataset), folder / 'scenes.png')}")
         console.print(f"[bold]2[/bold] areas of a subject, found by a localiser: {_save(_localiser(dataset), folder / 'localiser.png')}")
-        console.print("[bold]3[/bold] ridge with a noise of factors and a radius, from Gabor energies and from a small CLIP")
+        console.print("[bold]3[/bold] ridge with a noise of factors and a radius, from Gabor energies and from small networks")
         runs = {name: train(config, folder / name, machine, resume=True) for name, config in recipes.items()}
         metrics = {name: evaluate([run], machine, run.folder) for name, run in runs.items()}
         console.print(_by_area(metrics))
-        console.print(table_text(metrics["clip"]))
+        console.print(table_text(metrics["networks"]))
         for name, run in runs.items():
             console.print(f"[bold]4[/bold] the report, {SPACES[name]}: {write_page(run.folder)}")
-        self._synthesize(runs["clip"], folder, machine)
+        self._synthesize(runs["networks"], folder, machine)
         console.print(f"[bold]5[/bold] synthetic trials of new pictures: {folder / 'synthetic.npz'}")
 
     def recipe(self, space: str) -> RunConfig:
         """The run with one feature space."""
         data = {"name": "scenes", "images": self.config.images, "voxels": self.config.voxels, "subjects": 1, "seed": self.config.seed}
-        return RunConfig.of({"data": data, "features": [space], "encoder": "ridge", "seed": self.config.seed})
+        return RunConfig.of({"data": data, "features": FEATURES[space], "encoder": "ridge", "seed": self.config.seed})
 
     def _gallery(self, dataset: Scenes) -> Figure:
         first = torch.arange(min(SHOWN, self.config.images))
@@ -91,7 +95,7 @@ def _by_area(metrics: dict[str, dict[str, Any]]) -> Table:
     """Median r of every area under each feature space."""
     table = Table("area", *(f"{name}: {about}" for name, about in SPACES.items()), box=None, title="r across held-out pictures", title_justify="left")
     rows = {name: {row["group"]: row for row in of["rows"] if row["kind"] == "model"} for name, of in metrics.items()}
-    for area in rows["clip"]:
+    for area in rows["networks"]:
         found = [score(rows[name][area], "r") for name in SPACES]
         table.add_row(area, *(f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" if one else "–" for one in found))
     return table
