@@ -177,7 +177,8 @@ def adopt(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         owner_name, _, leaf = name.rpartition(".")
         owner = module.get_submodule(owner_name)
         if leaf in owner._buffers:
-            if owner._buffers[leaf] is not None and owner._buffers[leaf].dtype != value.dtype:
-                raise ValueError(f"{name} is {value.dtype}, expected was {owner._buffers[leaf].dtype}")
+            held = owner._buffers[leaf]
+            if held is not None and held.dtype != value.dtype:
+                raise ValueError(f"{name} is {value.dtype}, expected was {held.dtype}")
             owner._buffers[leaf] = torch.empty_like(value)
     module.load_state_dict(dict(state))
