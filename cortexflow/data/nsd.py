@@ -1,0 +1,244 @@
+"""The Natural Scenes Dataset: eight people, up to 40 sessions at 7 tesla, 73,000 photographs, read from the official files.
+
+The folder of the study stands for the bucket: ``nsddata/…``, ``nsddata_betas/…`` and ``nsddata_stimuli/…`` lie in it as they do
+there. Nothing is fetched; who uses the data accepts their terms first.
+"""
+
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from pydantic import Field
+from torch import Tensor
+
+from cortexflow.catalog import Choices
+from cortexflow.data.base import Cortex, Dataset, FolderName, Trials
+from cortexflow.data.nsd_layout import splits
+from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, Design, StimulusTable, read_design, read_table
+from cortexflow.data.nsd_layout.files import identity, official
+from cortexflow.data.nsd_layout.pictures import BRICK, SIDE, read_pictures
+from cortexflow.data.nsd_layout.prepared import place, prepared
+from cortexflow.data.nsd_layout.spaces import Kept, Space, space
+from cortexflow.data.pictures_on_disk import ImageSize
+from cortexflow.data.presentations import occurrences
+from cortexflow.errors import CortexflowError, CortexflowWarning
+from cortexflow.progress import track
+
+
+class Order(NamedTuple):
+    """The trials that a run uses, in the order of recording."""
+
+    stimuli: Int[np.ndarray, " trials"]
+    sessions: Int[np.ndarray, " trials"]
+    repeats: Int[np.ndarray, " trials"]
+    rows: Int[np.ndarray, " trials"]  # within the session
+
+
+class NSD(Dataset):
+    """The Natural Scenes Dataset.
+
+    A stimulus id is the picture's place in ``nsd_stimuli.hdf5``, from 0. Responses are single-trial betas in percent signal
+    change, not yet z-scored. Which sessions a subject has is what the folder holds. The voxels of a mask are kept in one file
+    per session in ``prepared``, made when they are first asked for or by :meth:`prepare`.
+
+    References:
+        A massive 7T fMRI dataset to bridge cognitive neuroscience and artificial intelligence (Allen et al., 2022).
+    """
+
+    class Config(Choices):
+        """Choices of the study.
+
+        Arguments:
+            study: The name of its folder.
+            space: Volumes of 1.8 or 1 mm in the subject's own head, or the vertices of the average brain.
+            betas: ``b1`` with one response shape for all voxels, ``b2`` with one for each, ``b3`` denoised and regularised as well.
+            files: Which files of a volume to read; HDF5 first where both are there.
+            mask: The label map whose voxels above 0 are used, or ``brainmask``.
+            atlases: Label maps whose areas are read; where None, those that most studies use, as far as they are there.
+            split: The held-out pictures: ``nsd_1000``, ``nsd_982`` (which ends with session 37) or ``shared_515``.
+            sessions: Read only the first so many sessions, which must all be there.
+            training_sessions: Trials of training pictures come from the first so many sessions; test trials from all.
+            training_images: And show one of the first so many training pictures.
+            image_size: Height and width of the pictures in pixels.
+        """
+
+        study: FolderName = "nsd"
+        space: Literal["func1pt8mm", "func1mm", "fsaverage"] = "func1pt8mm"
+        betas: Literal["b1", "b2", "b3"] = "b3"
+        files: Literal["any", "hdf5", "nifti"] = "any"
+        mask: str = "nsdgeneral"
+        atlases: tuple[str, ...] | None = None
+        split: Literal["nsd_1000", "nsd_982", "shared_515"] = "nsd_1000"
+        sessions: int | None = Field(None, ge=1, le=40)
+        training_sessions: int | None = Field(None, ge=1, le=40)
+        training_images: int | None = Field(None, ge=1)
+        image_size: ImageSize = (SIDE, SIDE)
+
+    title: ClassVar[str] = "Natural Scenes Dataset: 8 people, 73,000 photographs, 7 T (Allen et al., 2022)"
+    SESSIONS: ClassVar[Mapping[str, int]] = {
+        **{"subj01": 40, "subj02": 40, "subj03": 32, "subj04": 30},
+        **{"subj05": 40, "subj06": 32, "subj07": 40, "subj08": 30},
+    }
+    config: Config
+
+    def __init__(self, config: Choices | None = None, root: Path | str | None = None) -> None:
+        super().__init__(config, root)
+        self._masks: dict[str, np.ndarray] = {}
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Those of whom a session is there.
+
+        Raises:
+            CortexflowError: There is none of anybody.
+        """
+        found = tuple(subject for subject in self.SESSIONS if self._space(subject).sessions())
+        if not found:
+            folder = self._space("subj01").kept.folder
+            raise CortexflowError(f"{folder} holds no betas_session01, nor do its sisters of other subjects; copy sessions of the dataset there")
+        return found
+
+    def trials(self, subject: str) -> Trials:
+        """Every trial that the configuration asks for, in the order of recording, percent signal change.
+
+        ``repeats`` counts what the subject had seen, whether or not that session is there.
+
+        Raises:
+            CortexflowError: A file is missing or disagrees with another one, or more sessions are asked for than there are.
+        """
+        found, mask = self._sessions(subject), self._mask(subject)
+        order = self._order(subject, tuple(found))
+        responses = torch.empty(len(order.stimuli), int(mask.sum()))
+        for number, files in track(found.items(), subject, len(found)):
+            here = order.sessions == number
+            if here.any():
+                stored = prepared(self._space(subject), number, files, mask)[order.rows[here]]
+                responses[torch.from_numpy(here)] = torch.from_numpy(stored.astype(np.float32) / np.float32(self._space(subject).per_percent))
+        stimuli, sessions, repeats = map(torch.from_numpy, order[:3])
+        return Trials(subject, stimuli, sessions, repeats, responses, "percent signal change")
+
+    def prepare(self, subject: str) -> list[Path]:
+        """Make the prepared files of all sessions, those that are there already left as they are.
+
+        Memory holds one session of the mask's voxels at a time.
+
+        Returns:
+            The files, in the order of the sessions.
+        """
+        found, mask, kept = self._sessions(subject), self._mask(subject), self._space(subject)
+        for number, files in track(found.items(), subject, len(found)):
+            prepared(kept, number, files, mask)
+        return [place(kept, number, files, mask) for number, files in found.items()]
+
+    def images(self, stimuli: Int[Tensor, " stimuli"]) -> UInt8[Tensor, "stimuli 3 height width"]:
+        """These pictures, read from their place in the file now.
+
+        Raises:
+            CortexflowError: The file is not there, or has no picture of this id.
+        """
+        return read_pictures(official(self.place, BRICK), stimuli, self.config.image_size)
+
+    def held_out(self) -> Int[Tensor, " stimuli"]:
+        """The test pictures of the split, sorted. No subject's training trials show any of them."""
+        return torch.from_numpy(self._test)
+
+    def cortex(self, subject: str) -> Cortex:
+        """Areas, places in millimetres and the noise ratio that the dataset ships, for the voxels of the mask.
+
+        Raises:
+            CortexflowError: A label map is missing or of another grid, or has a label that its table does not name.
+        """
+        self.check_subject(subject)
+        mask, kept = self._mask(subject), self._space(subject)
+        atlases = kept.drawn() if self.config.atlases is None else self.config.atlases
+        areas = {name: area for atlas in atlases for name, area in kept.areas(atlas, mask).items()}
+        return Cortex(subject, int(mask.sum()), areas, kept.coordinates(mask), None, kept.ncsnr(mask))
+
+    def map(self, subject: str, name: str) -> Float[Tensor, " voxels"]:
+        """Any other map of a subject by the name of its file, for the voxels of the mask.
+
+        Arguments:
+            subject: Whose.
+            name: ``floc_facestval`` (t of faces against all else), ``prf_angle``, ``prf_eccentricity``, ``prf_size``, ``R2`` …
+
+        Raises:
+            CortexflowError: There is no such file.
+        """
+        self.check_subject(subject)
+        return self._space(subject).map(name, self._mask(subject))
+
+    @cached_property
+    def table(self) -> StimulusTable:
+        """What the dataset says of each picture: its photograph in COCO, the crop, and when it was planned.
+
+        Raises:
+            CortexflowError: The table is not there.
+        """
+        return read_table(self.place / TABLE)
+
+    def checksums(self) -> dict[str, str]:
+        """Of every file of responses, of the plan and of the pictures; the size of the pictures.
+
+        The files are too large to be read whole: see :func:`cortexflow.data.nsd_layout.files.identity`.
+        """
+        plan = next((name for name in (DESIGN, TABLE) if (self.place / name).is_file()), DESIGN)
+        files = [official(self.place, plan), official(self.place, BRICK)]
+        files += [path for subject in self.subjects for paths in self._space(subject).sessions().values() for path in paths]
+        size = {"image size": "×".join(map(str, self.config.image_size))}
+        return {path.relative_to(self.place).as_posix(): identity(path) for path in files} | size
+
+    @cached_property
+    def _design(self) -> Design:
+        return read_design(self.place)
+
+    @cached_property
+    def _test(self) -> Int[np.ndarray, " stimuli"]:
+        return splits.held_out(self._design, self.config.split)
+
+    def _space(self, subject: str) -> Space:
+        return space(Kept(self.place, subject, self.config.space, self.config.betas, self.config.files))
+
+    def _mask(self, subject: str) -> np.ndarray:
+        if subject not in self._masks:
+            self._masks[subject] = self._space(subject).mask(self.config.mask)
+        return self._masks[subject]
+
+    def _sessions(self, subject: str) -> dict[int, tuple[Path, ...]]:
+        """The files of the sessions that are asked for and there, in order."""
+        self.check_subject(subject)
+        found = self._space(subject).sessions()
+        last = splits.last_session(self.config.split) or self.SESSIONS[subject]
+        wanted = self._wanted(subject)
+        used = {number: found[number] for number in sorted(found) if number <= (wanted or last)}
+        gaps = sorted(set(range(1, (wanted or max(used, default=1)) + 1)) - set(used))
+        if gaps and wanted:
+            missing = f"{self._space(subject).kept.folder} has no session {', '.join(map(str, gaps))}"
+            raise CortexflowError(f"{missing}, where the first {wanted} were asked for; copy them there or ask for fewer")
+        if gaps:
+            warnings.warn(f"{subject} lacks session {', '.join(map(str, gaps))} of {max(used)}; the others are used", CortexflowWarning, stacklevel=3)
+        return used
+
+    def _wanted(self, subject: str) -> int | None:
+        """How many first sessions are asked for; more than the subject has are an error."""
+        asked, has = self.config.sessions, self.SESSIONS[subject]
+        if asked is not None and asked > has:
+            longer = ", ".join(name for name, count in self.SESSIONS.items() if count >= asked)
+            raise CortexflowError(f"{subject} has {has} sessions, {asked} were asked; choose at most {has}, or {longer}")
+        limit = splits.last_session(self.config.split)
+        if asked is not None and limit is not None and asked > limit:
+            raise CortexflowError(f"{self.config.split} ends with session {limit}, {asked} were asked; choose at most {limit}, or nsd_1000")
+        return asked
+
+    def _order(self, subject: str, numbers: tuple[int, ...]) -> Order:
+        shown = self._design.of(subject)
+        planned = np.arange(len(shown)) // PER_SESSION + 1
+        repeats = occurrences(torch.from_numpy(shown)).numpy()
+        there = np.flatnonzero(np.isin(planned, numbers))
+        config = self.config
+        use = there[splits.kept(shown[there], planned[there], self._test, config.training_sessions, config.training_images)]
+        return Order(shown[use], planned[use], repeats[use], use % PER_SESSION)

@@ -1,0 +1,1 @@
+"""The Natural Scenes Dataset as its files lie on disk."""

@@ -1,0 +1,55 @@
+"""Sessions cut down to the voxels of a mask, one ``.npy`` file each, made when they are first asked for.
+
+A file's name says of which source and mask it was made, so that one of another source is never mistaken for it. It is whole or
+absent: where the work was stopped, it goes on with the session at which it stopped.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from cortexflow.data.nsd_layout.spaces import Space
+from cortexflow.storage import fingerprint, replacing
+
+FOLDER = "prepared"
+REVISION = 1  # of what the files hold
+
+
+def prepared(space: Space, number: int, files: tuple[Path, ...], mask: np.ndarray) -> Shaped[np.ndarray, "trials voxels"]:
+    """One session as the source stores it, mapped from its prepared file where that is there, made now where it is not.
+
+    Where the study's folder cannot be written to, the session is read from the source at every time.
+
+    Raises:
+        CortexflowError: What reading the source raises, or the disk is full.
+    """
+    path = place(space, number, files, mask)
+    if not _usable(path, int(mask.sum())):
+        values = space.read(files, mask)
+        if not os.access(space.kept.root, os.W_OK):
+            return values
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, values, allow_pickle=False)
+        del values
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def place(space: Space, number: int, files: tuple[Path, ...], mask: np.ndarray) -> Path:
+    """Where a session's prepared file lies."""
+    kept = space.kept
+    sources = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    used = hashlib.sha256(np.packbits(mask).data).hexdigest()
+    name = fingerprint({"revision": REVISION, "sources": sources, "mask": [used, mask.shape]})
+    return kept.root / FOLDER / kept.subject / kept.name / kept.betas / f"session{number:02d}-{name}.npy"
+
+
+def _usable(path: Path, voxels: int) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False).shape[1:] == (voxels,)
+    except (ValueError, OSError, EOFError):  # somebody cut it short: it is made again
+        return False

@@ -1,0 +1,243 @@
+"""The two kinds of space that responses come in, volumes and surfaces: where each keeps its sessions, maps and places."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cortexflow.data.nsd_layout.atlases import DRAWN, areas_of, read_ctab
+from cortexflow.data.nsd_layout.betas import PERCENT, read_surface, read_volumes
+from cortexflow.data.nsd_layout.files import BUCKET
+from cortexflow.data.volumes_on_disk import positions, read_volume, readable
+from cortexflow.errors import CortexflowError
+
+BETAS = {"b1": "betas_assumehrf", "b2": "betas_fithrf", "b3": "betas_fithrf_GLMdenoise_RR"}
+ENDINGS = {"any": ("hdf5", "nii.gz", "nii"), "hdf5": ("hdf5",), "nifti": ("nii.gz", "nii")}  # the fastest first
+SIDES = ("lh", "rh")
+
+
+class Kept(NamedTuple):
+    """A subject's maps and sessions in one space.
+
+    Arguments:
+        root: The folder that stands for the bucket.
+        subject: As the dataset writes it.
+        name: ``func1pt8mm``, ``func1mm`` or ``fsaverage``.
+        betas: ``b1``, ``b2`` or ``b3``.
+        files: Which files of a session to read, ``any``, ``hdf5`` or ``nifti``.
+    """
+
+    root: Path
+    subject: str
+    name: str
+    betas: str
+    files: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the sessions lie."""
+        return self.root / "nsddata_betas/ppdata" / self.subject / self.name / BETAS[self.betas]
+
+    @property
+    def maps(self) -> Path:
+        """Where the subject's other maps of this space lie."""
+        return self.root / "nsddata/ppdata" / self.subject / self.name
+
+    def missing(self, path: Path) -> CortexflowError:
+        """The error for a file that is not there."""
+        return CortexflowError(f"{path} does not exist; copy {BUCKET}/{path.relative_to(self.root).as_posix()} to this place")
+
+
+class Space(ABC):
+    """One subject's responses in one space."""
+
+    per_percent: float  # stored numbers per percent signal change
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+
+    @abstractmethod
+    def sessions(self) -> dict[int, tuple[Path, ...]]:
+        """The files of each session that is there, by its number."""
+
+    @abstractmethod
+    def read(self, files: tuple[Path, ...], mask: np.ndarray) -> np.ndarray:
+        """Stored numbers of one session, trials × voxels."""
+
+    @abstractmethod
+    def atlases(self) -> list[str]:
+        """The names of all label maps that are there, sorted."""
+
+    @abstractmethod
+    def labels(self, atlas: str) -> np.ndarray:
+        """A label map. Raises CortexflowError where it is not there."""
+
+    @abstractmethod
+    def coordinates(self, mask: np.ndarray) -> Float[Tensor, "voxels 3"] | None:
+        """Where the voxels are, in millimetres, if a file says it."""
+
+    @abstractmethod
+    def ncsnr(self, mask: np.ndarray) -> Float[Tensor, " voxels"] | None:
+        """The noise-ceiling signal-to-noise ratio that the dataset ships beside the responses, if it is there."""
+
+    @abstractmethod
+    def map(self, name: str, mask: np.ndarray) -> Float[Tensor, " voxels"]:
+        """Another of the subject's maps. Raises CortexflowError where it is not there."""
+
+    def mask(self, atlas: str) -> np.ndarray:
+        """Where a map has a label, that is where it is above 0: -1 and 0 are no label."""
+        mask = self.labels(atlas) > 0
+        if not mask.any():
+            raise CortexflowError(f"{self.kept.subject}: {atlas} has no label above 0 in {self.kept.name}; choose another mask")
+        return mask
+
+    def areas(self, atlas: str, mask: np.ndarray) -> Mapping[str, Bool[Tensor, " voxels"]]:
+        """The areas of one map that have a voxel in the mask."""
+        return areas_of(atlas, self.labels(atlas), self._names(atlas), mask)
+
+    def drawn(self) -> list[str]:
+        """The maps that are there among those that most studies use."""
+        found = self.atlases()
+        return [atlas for atlas in DRAWN if atlas in found]
+
+    def _names(self, atlas: str) -> dict[int, str]:
+        for subject in (self.kept.subject, "fsaverage"):
+            folder = self.kept.root / "nsddata/freesurfer" / subject / "label"
+            for name in (f"{atlas}.mgz.ctab", f"lh.{atlas}.mgz.ctab"):
+                if (folder / name).is_file():
+                    return read_ctab(folder / name)
+        if (self.labels(atlas) > 1).any():
+            raise self.kept.missing(self.kept.root / "nsddata/freesurfer" / self.kept.subject / "label" / f"{atlas}.mgz.ctab")
+        return {}
+
+
+class Volumes(Space):
+    """A grid of voxels in the subject's own head."""
+
+    per_percent = float(PERCENT)
+
+    def sessions(self) -> dict[int, tuple[Path, ...]]:
+        """The fastest file of each session."""
+        return {number: (path,) for ending in reversed(ENDINGS[self.kept.files]) for number, path in _numbered(self.kept.folder, "", ending)}
+
+    def read(self, files: tuple[Path, ...], mask: np.ndarray) -> np.ndarray:
+        """300 per percent signal change, 16-bit integers."""
+        return read_volumes(files[0], mask)
+
+    def atlases(self) -> list[str]:
+        """From the folder ``roi``; the files of one hemisphere are parts of those without a prefix."""
+        return sorted(
+            {path.name.removesuffix(".nii.gz").removeprefix("lh.").removeprefix("rh.") for path in (self.kept.maps / "roi").glob("*.nii.gz")}
+        )
+
+    def labels(self, atlas: str) -> np.ndarray:
+        """The map of both hemispheres, put together from the two where only they are there; or ``brainmask``."""
+        if atlas == "brainmask":
+            return self._volume(self.kept.maps / "brainmask.nii.gz")
+        folder = self.kept.maps / "roi"
+        sides = [folder / f"{side}.{atlas}.nii.gz" for side in SIDES]
+        if (folder / f"{atlas}.nii.gz").is_file() or not all(path.is_file() for path in sides):
+            return self._volume(folder / f"{atlas}.nii.gz")
+        left, right = map(self._volume, sides)
+        return np.where(left != -1, left, right)
+
+    def coordinates(self, mask: np.ndarray) -> Float[Tensor, "voxels 3"] | None:
+        """By the affine of the mean volume or of any label map: the order of the axes says nothing about left and right."""
+        files = [self.kept.maps / "mean.nii.gz", *sorted((self.kept.maps / "roi").glob("*.nii.gz")), self.kept.maps / "brainmask.nii.gz"]
+        there = next(path for path in files if path.is_file())
+        return positions(mask, read_volume(there, mask.shape)[1])
+
+    def ncsnr(self, mask: np.ndarray) -> Float[Tensor, " voxels"] | None:
+        """NaN outside the brain, as in the file."""
+        path = self.kept.folder / "ncsnr.nii.gz"
+        return torch.from_numpy(read_volume(path, mask.shape)[0][mask].astype(np.float32)) if path.is_file() else None
+
+    def map(self, name: str, mask: np.ndarray) -> Float[Tensor, " voxels"]:
+        """``floc_facestval``, ``prf_angle``, ``R2`` … of the subject's folder of this space."""
+        path = self.kept.maps / f"{name}.nii.gz"
+        return torch.from_numpy(self._volume(path, mask.shape)[mask].astype(np.float32))
+
+    def _volume(self, path: Path, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        if not path.is_file():
+            raise self.kept.missing(path)
+        return read_volume(path, shape)[0]
+
+
+class Surface(Space):
+    """The vertices of the average brain, the left hemisphere first. A vertex may be NaN in some subjects."""
+
+    per_percent = 1.0
+
+    def sessions(self) -> dict[int, tuple[Path, ...]]:
+        """Sessions of which both hemispheres are there."""
+        sides = [dict(_numbered(self.kept.folder, f"{side}.", "mgh")) for side in SIDES]
+        return {number: (sides[0][number], sides[1][number]) for number in sorted(set(sides[0]) & set(sides[1]))}
+
+    def read(self, files: tuple[Path, ...], mask: np.ndarray) -> np.ndarray:
+        """Percent signal change already."""
+        sizes = [self._vertices(path) for path in files]
+        if sum(sizes) != len(mask):
+            raise CortexflowError(f"{files[0]} and {files[1].name} have {sum(sizes)} vertices where the mask has {len(mask)}; copy them again")
+        return np.concatenate([read_surface(path, part) for path, part in zip(files, np.split(mask, sizes[:1]), strict=True)], axis=1)
+
+    def atlases(self) -> list[str]:
+        """From the folder of labels of the average brain."""
+        return sorted(path.name.removesuffix(".mgz").removeprefix("lh.") for path in self._labels.glob("lh.*.mgz"))
+
+    def labels(self, atlas: str) -> np.ndarray:
+        """Both hemispheres, one after the other."""
+        return self._both([self._labels / f"{side}.{atlas}.mgz" for side in SIDES])
+
+    def coordinates(self, mask: np.ndarray) -> Float[Tensor, "voxels 3"] | None:
+        """On the white matter's surface of the average brain, if that is there."""
+        files = [self.kept.root / f"nsddata/freesurfer/fsaverage/surf/{side}.white" for side in SIDES]
+        if not all(path.is_file() for path in files):
+            return None
+        return torch.from_numpy(np.concatenate([nibabel.freesurfer.read_geometry(path)[0] for path in files])[mask]).float()
+
+    def ncsnr(self, mask: np.ndarray) -> Float[Tensor, " voxels"] | None:
+        """Of both hemispheres."""
+        files = [self.kept.folder / f"{side}.ncsnr.mgh" for side in SIDES]
+        return torch.from_numpy(self._both(files)[mask].astype(np.float32)) if all(path.is_file() for path in files) else None
+
+    def map(self, name: str, mask: np.ndarray) -> Float[Tensor, " voxels"]:
+        """Of the folder of labels of the average brain."""
+        return torch.from_numpy(self.labels(name)[mask].astype(np.float32))
+
+    @property
+    def _labels(self) -> Path:
+        return self.kept.root / "nsddata/freesurfer/fsaverage/label"
+
+    def _both(self, files: list[Path]) -> np.ndarray:
+        return np.concatenate([self._read(path) for path in files])
+
+    def _read(self, path: Path) -> np.ndarray:
+        if not path.is_file():
+            raise self.kept.missing(path)
+        with readable(path):
+            image: Any = nibabel.load(path)
+            return np.asarray(image.dataobj).ravel()
+
+    def _vertices(self, path: Path) -> int:
+        with readable(path):
+            image: Any = nibabel.load(path)
+        return int(image.shape[0])
+
+
+def _numbered(folder: Path, prefix: str, ending: str) -> list[tuple[int, Path]]:
+    """The sessions of a folder by their numbers."""
+    pattern = re.compile(rf"{re.escape(prefix)}betas_session(\d\d)\.{re.escape(ending)}")
+    matches = [(pattern.fullmatch(path.name), path) for path in folder.glob(f"{prefix}betas_session*.{ending}")]
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def space(kept: Kept) -> Space:
+    """The space of this name."""
+    return Surface(kept) if kept.name == "fsaverage" else Volumes(kept)
