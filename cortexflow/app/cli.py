@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -98,6 +99,27 @@ def data_check(study: str, settings: Settings = None, data: Data = None) -> None
     _screen().print(f"{wrong} of {len(checks)} are wrong" if wrong else f"all {len(checks)} are as they should be")
     if wrong:
         raise typer.Exit(1)
+
+
+@data_app.command("simulate")
+def data_simulate(
+    to: Annotated[Path, typer.Argument(help="A new folder; its name is the study's, nsd unless data.study says otherwise.")],
+    layout: Annotated[str, typer.Option(help="Whose layout: nsd.")] = "nsd",
+    settings: Settings = None,
+) -> None:
+    """Write a small simulated study as another study's files lie on disk."""
+    from cortexflow.data.nsd_layout.miniature import Miniature, write_miniature
+
+    if layout != "nsd":
+        raise CortexflowError(f"no layout is called {layout!r}; the one there is: nsd")
+    try:
+        choices = Miniature(**read_tree(None, settings or []))
+    except ValidationError as error:
+        raise CortexflowError(catalog.explain(error, "the miniature", Miniature)) from error
+    written = write_miniature(to, choices)
+    _screen().print(
+        f"{to}: {choices.subjects} subjects, {choices.sessions} sessions, {len(written.stimuli)} pictures; read it with --data {to.parent}"
+    )
 
 
 @features_app.command("list")

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from typer.testing import CliRunner
 
 from cortexflow import catalog
+from cortexflow.app.cli import app
 from cortexflow.data.nsd import NSD
 from cortexflow.data.nsd_layout import betas, splits
 from cortexflow.data.nsd_layout.design import DESIGN, TABLE, read_design, read_table
@@ -358,3 +360,24 @@ def test_the_catalogue_has_it_and_a_full_folder_is_left_alone(written):
     assert catalog.find("data", "nsd") is NSD and NSD.folder(NSD.Config()) == "nsd"
     refused("is not empty; name a new folder", lambda: write_miniature(written[0], SMALL))
     assert all(check.wrong is None for check in study(written[0]).check())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--layout", "bids"], "no layout is called 'bids'; the one there is: nsd"),
+        (["-s", "sesions=3"], "the miniature: sesions: Extra inputs are not permitted; options are subjects, sessions"),
+        ([], "is not empty; name a new folder"),
+    ],
+)
+def test_the_command_that_writes_a_miniature_says_what_is_wrong(tmp_path, options, message):
+    (tmp_path / "something").touch()
+    refused(message, lambda: CliRunner().invoke(app, ["data", "simulate", str(tmp_path), *options], catch_exceptions=False, standalone_mode=False))
+
+
+def test_other_maps_of_a_subject_come_by_name(copy):
+    mask = study(copy)._mask("subj01")
+    values = np.random.default_rng(0).standard_normal(mask.shape).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), copy / "nsddata/ppdata/subj01/func1pt8mm/floc_facestval.nii.gz")
+    assert torch.equal(study(copy).map("subj01", "floc_facestval"), torch.from_numpy(values[mask]))
+    refused("prf_angle.nii.gz does not exist; copy s3://", lambda: study(copy).map("subj01", "prf_angle"))
