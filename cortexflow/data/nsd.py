@@ -17,8 +17,9 @@ from pydantic import Field
 from torch import Tensor
 
 from cortexflow.catalog import Choices
-from cortexflow.data.base import Cortex, Dataset, FolderName, Trials
+from cortexflow.data.base import Check, Cortex, Dataset, FolderName, Trials
 from cortexflow.data.nsd_layout import splits
+from cortexflow.data.nsd_layout.checks import check_experiment, check_subject
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, Design, StimulusTable, read_design, read_table
 from cortexflow.data.nsd_layout.files import identity, official
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE, read_pictures
@@ -191,6 +192,18 @@ class NSD(Dataset):
         files += [path for subject in self.subjects for paths in self._space(subject).sessions().values() for path in paths]
         size = {"image size": "×".join(map(str, self.config.image_size))}
         return {path.relative_to(self.place).as_posix(): identity(path) for path in files} | size
+
+    def check(self) -> list[Check]:
+        """Every file that a run would read, by what it says of itself; no session is read whole."""
+        place = Check.of(self.config.study, lambda: str(self.place))
+        if place.wrong is not None:
+            return [place]
+        subjects = Check.of("subjects", lambda: ", ".join(self.subjects))
+        checks = [*check_experiment(self.place), subjects]
+        for subject in () if subjects.wrong else self.subjects:
+            kept = self._space(subject)
+            checks += check_subject(kept, dict(sorted(kept.sessions().items())), self.SESSIONS[subject], self.config.mask)
+        return checks
 
     @cached_property
     def _design(self) -> Design:

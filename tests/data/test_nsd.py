@@ -359,7 +359,27 @@ def test_a_change_of_any_session_changes_the_checksums(copy):
 def test_the_catalogue_has_it_and_a_full_folder_is_left_alone(written):
     assert catalog.find("data", "nsd") is NSD and NSD.folder(NSD.Config()) == "nsd"
     refused("is not empty; name a new folder", lambda: write_miniature(written[0], SMALL))
-    assert all(check.wrong is None for check in study(written[0]).check())
+
+
+def test_a_check_names_every_file_and_what_is_wrong_with_it(written, copy):
+    for choices in ({}, {"files": "nifti"}, {"space": "fsaverage"}):
+        checks = study(copy, **choices).check()
+        assert all(check.wrong is None for check in checks)
+        assert sum("session0" in check.file for check in checks) == 4
+        assert any(check.found == "2 of 40 sessions" for check in checks)
+    assert not (copy / "prepared").exists()  # nothing was read whole
+    session = copy / B3.format("subj01") / "betas_session01.hdf5"
+    content, table = session.read_bytes(), (copy / TABLE).read_text()
+    renew(session, content[: len(content) // 2])
+    renew(copy / BRICK)
+    renew(copy / TABLE, table.replace("True,", "False,", 1).encode())
+    (copy / B3.format("subj02") / "betas_session01.hdf5").unlink()
+    checks = study(copy, files="hdf5").check()
+    wrong = {check.file: check.wrong for check in checks if check.wrong is not None}
+    assert set(wrong) == {session.relative_to(copy).as_posix(), BRICK, TABLE}
+    assert "tells another plan" in wrong[TABLE] and all("\n" not in line for line in wrong.values())
+    assert any(check.found == "1 of 40 sessions; without session 1" for check in checks)
+    assert [check.wrong is None for check in study(copy / "nowhere").check()] == [False]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,21 @@ def read_volumes(path: Path, mask: Bool[np.ndarray, "x y z"]) -> Int[np.ndarray,
     return values
 
 
+def look_at_volumes(path: Path, mask: Bool[np.ndarray, "x y z"]) -> str:
+    """What a session's file says of itself, in a few words; its numbers are not read.
+
+    Raises:
+        CortexflowError: As :func:`read_volumes` for what the header tells.
+        DamagedFileError: It is cut short (HDF5) or of another type.
+    """
+    if path.suffix == ".hdf5":
+        with readable(path), h5py.File(path, "r") as file:
+            _dataset(path, file, mask.shape)
+    else:
+        _open_nifti(path, mask.shape)
+    return f"{PER_SESSION} trials of {_by(mask.shape)}"
+
+
 def read_surface(path: Path, mask: Bool[np.ndarray, " vertices"]) -> np.ndarray:
     """A session on one hemisphere, percent signal change, trials × vertices of the mask in single precision.
 
@@ -54,13 +69,18 @@ def read_surface(path: Path, mask: Bool[np.ndarray, " vertices"]) -> np.ndarray:
 
 
 def _nifti(path: Path, mask: Bool[np.ndarray, "x y z"]) -> Int[np.ndarray, "trials voxels"]:
-    with readable(path):
-        image: Any = nibabel.load(path)
-    _check(path, image.shape, mask.shape, image.get_data_dtype(), "i2")
-    if (image.dataobj.slope, image.dataobj.inter) != (1, 0):
-        raise CortexflowError(f"{path} is scaled by {image.dataobj.slope} in its header, the dataset's files are not; copy the file again")
+    image = _open_nifti(path, mask.shape)
     where = np.asarray(np.ravel_multi_index(tuple(np.argwhere(mask).T), mask.shape, order="F"))
     return _picked(path, image.dataobj.offset, image.get_data_dtype(), image.shape, where)
+
+
+def _open_nifti(path: Path, grid: tuple[int, ...]) -> Any:
+    with readable(path):
+        image: Any = nibabel.load(path)
+    _check(path, image.shape, grid, image.get_data_dtype(), "i2")
+    if (image.dataobj.slope, image.dataobj.inter) != (1, 0):
+        raise CortexflowError(f"{path} is scaled by {image.dataobj.slope} in its header, the dataset's files are not; copy the file again")
+    return image
 
 
 def _picked(path: Path, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: Int[np.ndarray, " voxels"]) -> np.ndarray:
@@ -93,13 +113,18 @@ def _fill(file: Any, buffer: memoryview) -> None:
 
 def _hdf5(path: Path, mask: Bool[np.ndarray, "x y z"]) -> Int[np.ndarray, "trials voxels"]:
     with readable(path), h5py.File(path, "r") as file:
-        betas = file.get("betas")
-        if not isinstance(betas, h5py.Dataset):
-            raise DamagedFileError(f"{path} must hold the dataset 'betas', it holds {', '.join(file) or 'nothing'}; copy the file again")
-        _check(path, (*betas.shape[:0:-1], betas.shape[0]), mask.shape, betas.dtype, "i2")
+        betas = _dataset(path, file, mask.shape)
         where = np.argwhere(mask)[:, ::-1]
         whole = betas.chunks == (betas.shape[0], 1, 1, 1) and betas.id.get_create_plist().get_nfilters() == 0
         return _voxel_by_voxel(betas, where) if whole else _tile_by_tile(betas, where)
+
+
+def _dataset(path: Path, file: h5py.File, grid: tuple[int, ...]) -> h5py.Dataset:
+    betas = file.get("betas")
+    if not isinstance(betas, h5py.Dataset):
+        raise DamagedFileError(f"{path} must hold the dataset 'betas', it holds {', '.join(file) or 'nothing'}; copy the file again")
+    _check(path, (*betas.shape[:0:-1], betas.shape[0]), grid, betas.dtype, "i2")
+    return betas
 
 
 def _voxel_by_voxel(betas: h5py.Dataset, where: Int[np.ndarray, "voxels 3"]) -> Int[np.ndarray, "trials voxels"]:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cortexflow.data.nsd_layout.atlases import DRAWN, areas_of, read_ctab
-from cortexflow.data.nsd_layout.betas import PERCENT, read_surface, read_volumes
+from cortexflow.data.nsd_layout.betas import PERCENT, look_at_volumes, read_surface, read_volumes
 from cortexflow.data.nsd_layout.files import BUCKET
 from cortexflow.data.volumes_on_disk import positions, read_volume, readable
 from cortexflow.errors import CortexflowError
@@ -70,6 +70,10 @@ class Space(ABC):
     @abstractmethod
     def read(self, files: tuple[Path, ...], mask: np.ndarray) -> np.ndarray:
         """Stored numbers of one session, trials × voxels."""
+
+    @abstractmethod
+    def look(self, files: tuple[Path, ...], mask: np.ndarray) -> str:
+        """What the files of one session say of themselves. Raises CortexflowError where they cannot be read for this mask."""
 
     @abstractmethod
     def atlases(self) -> list[str]:
@@ -131,6 +135,10 @@ class Volumes(Space):
         """300 per percent signal change, 16-bit integers."""
         return read_volumes(files[0], mask)
 
+    def look(self, files: tuple[Path, ...], mask: np.ndarray) -> str:
+        """By its header."""
+        return look_at_volumes(files[0], mask)
+
     def atlases(self) -> list[str]:
         """From the folder ``roi``; the files of one hemisphere are parts of those without a prefix."""
         return sorted(
@@ -182,10 +190,12 @@ class Surface(Space):
 
     def read(self, files: tuple[Path, ...], mask: np.ndarray) -> np.ndarray:
         """Percent signal change already."""
-        sizes = [self._vertices(path) for path in files]
-        if sum(sizes) != len(mask):
-            raise CortexflowError(f"{files[0]} and {files[1].name} have {sum(sizes)} vertices where the mask has {len(mask)}; copy them again")
-        return np.concatenate([read_surface(path, part) for path, part in zip(files, np.split(mask, sizes[:1]), strict=True)], axis=1)
+        parts = np.split(mask, self._sizes(files, mask)[:1])
+        return np.concatenate([read_surface(path, part) for path, part in zip(files, parts, strict=True)], axis=1)
+
+    def look(self, files: tuple[Path, ...], mask: np.ndarray) -> str:
+        """The vertices of both hemispheres."""
+        return " and ".join(map(str, self._sizes(files, mask))) + " vertices"
 
     def atlases(self) -> list[str]:
         """From the folder of labels of the average brain."""
@@ -225,10 +235,16 @@ class Surface(Space):
             image: Any = nibabel.load(path)
             return np.asarray(image.dataobj).ravel()
 
-    def _vertices(self, path: Path) -> int:
-        with readable(path):
-            image: Any = nibabel.load(path)
-        return int(image.shape[0])
+    def _sizes(self, files: tuple[Path, ...], mask: np.ndarray) -> list[int]:
+        """How many vertices each hemisphere has."""
+        sizes = []
+        for path in files:
+            with readable(path):
+                image: Any = nibabel.load(path)
+            sizes.append(int(image.shape[0]))
+        if sum(sizes) != len(mask):
+            raise CortexflowError(f"{files[0]} and {files[1].name} have {sum(sizes)} vertices where the mask has {len(mask)}; copy them again")
+        return sizes
 
 
 def _numbered(folder: Path, prefix: str, ending: str) -> list[tuple[int, Path]]:
