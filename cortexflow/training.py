@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from cortexflow.catalog import Choices, configure, explain
 from cortexflow.data.base import Cortex, Dataset, Trials
 from cortexflow.data.standardize import usable_voxels, zscore_sessions
 from cortexflow.encoding.base import Encoder, adopt, load_encoder
-from cortexflow.encoding.levels import Plan, assign
+from cortexflow.encoding.levels import Plan, assign, bands
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.features.base import Features
 from cortexflow.features.cache import FeatureCache
@@ -345,6 +345,7 @@ def train(config: RunConfig, folder: Path | str, machine: Machine | None = None,
     study = open_study(config, machine)
     space = fit_space(config, study, machine)
     table = tabulate(space, study, study.training.seen, machine)
+    bands(_sees(config, space.levels, study.cortex), space.levels, study.cortex, study.cortex.voxels)  # raises where these do not exist
     if world.writes and not _check_folder(folder, config, resume):
         save_json(folder / "run.json", config.model_dump(mode="json"))  # now: a mistake in what was asked takes no folder
     encoder = fit(config, join(study.training, table), space.levels, study.cortex, folder, machine, world)
@@ -425,8 +426,15 @@ def build(config: RunConfig, joined: Joined, levels: Mapping[str, int], cortex: 
         if "bands" not in entry.Config.model_fields:
             raise CortexflowError(f"{config.encoder['name']} cannot weigh levels voxel by voxel; levels=learned is for ridge, choose another plan")
         choices = choices.model_copy(update={"bands": "level"})
-    sees = assign(config.levels, list(levels), list(cortex.chain()), config.seed) if isinstance(config.levels, str) else config.levels
+    sees = _sees(config, levels, cortex)
     return entry(joined.features.shape[1], joined.trials.voxels, choices, levels=levels, cortex=cortex, sees=sees)
+
+
+def _sees(config: RunConfig, levels: Mapping[str, int], cortex: Cortex) -> Mapping[str, Sequence[str]] | None:
+    """The levels of each area, by plan or by name."""
+    if isinstance(config.levels, str):
+        return assign(config.levels, list(levels), list(cortex.chain()), config.seed)
+    return config.levels
 
 
 class Descent:

@@ -1,7 +1,9 @@
 """The command line. Every command imports what it needs when it runs, so that ``--help`` is immediate."""
 
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from pathlib import Path
@@ -75,14 +77,18 @@ def data_info(
     dataset = open_dataset({"name": study, **tree}, _machine("cpu", data, None))
     _screen().print(f"[bold]{study}[/bold]: {dataset.title}")
     table = Table("subject", "trials", "pictures", "held out", "sessions", "voxels", "areas", box=None)
-    held = dataset.held_out()
     for name in [subject] if subject else dataset.subjects:
         dataset.check_subject(name)
-        trials, cortex = dataset.trials(name), dataset.cortex(name)
+        try:
+            trials, cortex, held = dataset.trials(name), dataset.cortex(name), dataset.held_out()
+        except CortexflowError as error:
+            _screen().print(f"{name}: {escape(str(error))}")
+            continue
         areas = ", ".join(f"{area} {int(mask.sum())}" for area, mask in cortex.areas.items())
         counts = (len(trials), len(trials.stimuli.unique()), len(held), len(trials.sessions.unique()), trials.voxels)
         table.add_row(name, *map(str, counts), areas)
-    _screen().print(table)
+    if table.row_count:
+        _screen().print(table)
 
 
 @data_app.command("check")
@@ -247,6 +253,7 @@ def info() -> None:
 def main() -> None:
     """Entry point: errors of the user are one line, their traceback is shown by ``--debug``."""
     debug = "--debug" in sys.argv
+    interrupted = _heed_interrupts()
     warnings.showwarning = _one_line_warning
     warnings.filterwarnings("always", category=CortexflowWarning)
     try:
@@ -260,6 +267,8 @@ def main() -> None:
         print("error: not enough memory; use fewer voxels (-s area=V1), features (-s components=50) or samples", file=sys.stderr)
         sys.exit(2)
     except Exception as error:  # nothing else should come this far: it is ours to mend
+        if interrupted:  # an interrupt in the middle of an import can come out as any error
+            _stop()
         if debug:
             traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())
@@ -271,6 +280,19 @@ def main() -> None:
         if end.code == STOPPED:
             _stop()
         raise
+
+
+def _heed_interrupts() -> list[int]:
+    """A list that is filled when Ctrl-C is pressed."""
+    pressed: list[int] = []
+
+    def heed(number: int, _: object) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, heed)
+    return pressed
 
 
 def _stop() -> NoReturn:

@@ -170,7 +170,14 @@ class FeatureSpace(nn.Module):
         return {entry.name: cache.open(entry, dataset, stimuli, device=device, batch=batch, progress=progress) for entry in self.features}
 
     def of_images(self, images: UInt8[Tensor, "stimuli 3 height width"]) -> Float[Tensor, "stimuli features"]:
-        """The joined vectors of any pictures, on the device of the space."""
+        """The joined vectors of any pictures, on the device of the space.
+
+        Raises:
+            CortexflowError: These are no tensor of 8-bit RGB pictures, or there are none.
+        """
+        if not isinstance(images, Tensor) or not len(images):
+            what = "none came" if isinstance(images, Tensor) else f"{type(images).__name__} came; convert it with torch.as_tensor"
+            raise CortexflowError(f"pictures must be a tensor, stimuli × 3 × height × width, {what}")
         images = images.to(self._device)
         return self(_prefixed({entry.name: entry(images) for entry in self.features}))
 

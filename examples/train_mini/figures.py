@@ -151,7 +151,7 @@ def segmenter(world: World) -> dict[str, float]:
     ]
     return {
         "mean intersection over union, all classes": sum(shares) / len(shares),
-        "the same if all were background": (truth == 0).float().mean().item() / len(shares),
+        "the same if all were background (chance)": (truth == 0).float().mean().item() / len(shares),
         "pixels right": (found == truth).float().mean().item(),
         "pixels right if all were background": (truth == 0).float().mean().item(),
     }
@@ -254,7 +254,7 @@ Made for testing and for demonstrations on cortexflow's own scenes. It knows tho
 - **Size**: {size:.1f} MB of float16 safetensors, read as float32.
 - **Licence**: MIT.
 
-Figures on {HELD_OUT} scenes of the training world that it was not trained on:
+Figures on {HELD_OUT} scenes of the training world that it was not trained on, or on the first of them where a number of scenes is given:
 
 | | |
 |---|---|

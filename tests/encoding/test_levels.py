@@ -150,5 +150,6 @@ class TestRuns:
             train(self.config(levels="learned", encoder="mlp"), tmp_path / "run", Machine())
         with pytest.raises(CortexflowError, match="level 'clip', which does not exist"):
             train(self.config(levels={"V1": ["clip"]}), tmp_path / "other", Machine())
+        assert not (tmp_path / "other" / "run.json").exists()  # the command can be given again, corrected
         with pytest.raises(CortexflowError, match="levels"):
             RunConfig.of({"levels": "sorted"})

@@ -224,3 +224,8 @@ def test_wrong_use_says_what_to_do():
         fitted()({"pixels.pixels": raw["pixels.pixels"]})
     with pytest.raises(CortexflowError, match=r"pixels.pixels has 5 columns, 48 were fitted"):
         fitted()(raw | {"pixels.pixels": raw["pixels.pixels"][:, :5]})
+
+
+def test_no_pictures_are_a_clear_error():
+    with pytest.raises(CortexflowError, match="none came"):
+        FeatureSpace([Pixels()]).of_images(torch.zeros(0, 3, 16, 16, dtype=torch.uint8))
