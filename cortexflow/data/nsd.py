@@ -232,6 +232,9 @@ class NSD(Dataset):
         if gaps and wanted:
             missing = f"{self._space(subject).kept.folder} has no session {', '.join(map(str, gaps))}"
             raise CortexflowError(f"{missing}, where the first {wanted} were asked for; copy them there or ask for fewer")
+        if not used:
+            has = f"{subject} has session {', '.join(map(str, sorted(found)))} here and {self.config.split} ends with session {last}"
+            raise CortexflowError(f"{has}; copy earlier sessions there, or choose nsd_1000")
         if gaps:
             warnings.warn(f"{subject} lacks session {', '.join(map(str, gaps))} of {max(used)}; the others are used", CortexflowWarning, stacklevel=3)
         return used

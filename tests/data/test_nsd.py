@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cortexflow import catalog
 from cortexflow.app.cli import app
 from cortexflow.data.nsd import NSD
-from cortexflow.data.nsd_layout import betas, splits
+from cortexflow.data.nsd_layout import betas, miniature, splits
 from cortexflow.data.nsd_layout.design import DESIGN, TABLE, read_design, read_table
 from cortexflow.data.nsd_layout.miniature import Miniature, write_miniature
 from cortexflow.data.nsd_layout.pictures import BRICK
@@ -33,8 +33,10 @@ SMALL = Miniature(sessions=2, shared=0.9, voxels=90, image_size=16, spaces=("fun
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    root = tmp_path_factory.mktemp("nsd") / "nsd"
-    return root, write_miniature(root, SMALL)
+    root, write = tmp_path_factory.mktemp("nsd") / "nsd", miniature._write_pictures
+    with pytest.MonkeyPatch.context() as patch:  # a fifth of the pictures is enough to read, and takes a fifth of the time
+        patch.setattr(miniature, "_write_pictures", lambda path, study, stimuli: write(path, study, stimuli[:101]))
+        return root, write_miniature(root, SMALL)
 
 
 @pytest.fixture
@@ -167,6 +169,17 @@ def test_more_sessions_than_a_subject_has_name_who_has_them(copy):
     os.rename(copy / "nsddata_betas/ppdata/subj02", copy / "nsddata_betas/ppdata/subj03")
     refused("subj03 has 32 sessions, 36 were asked; choose at most 32, or subj01, subj02, subj05", lambda: study(copy, sessions=36).trials("subj03"))
     refused("nsd_982 ends with session 37, 38 were asked", lambda: study(copy, sessions=38, split="nsd_982").trials("subj01"))
+
+
+def test_sessions_that_are_all_too_late_for_a_split_are_refused(copy):
+    folder = copy / B3.format("subj01")
+    for path in folder.glob("betas_session0*"):
+        path.rename(path.with_name(path.name.replace("session0", "session3").replace("session31", "session38").replace("session32", "session39")))
+    refused("subj01 has session 38, 39 here and nsd_982 ends with session 37", lambda: study(copy, split="nsd_982").trials("subj01"))
+    with pytest.warns(CortexflowWarning, match="subj01 lacks session 1, 2"):
+        late = study(copy).trials("subj01")
+    design = read_design(copy)
+    assert torch.equal(late.stimuli, torch.from_numpy(design.shown[0, 37 * 750 : 39 * 750]))
 
 
 def test_areas_form_the_chain_and_keep_their_places(written):
