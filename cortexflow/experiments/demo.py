@@ -39,8 +39,8 @@ class Demo(Experiment):
     class Config(Choices):
         """Choices of the demo: pictures in all, voxels, and how many new pictures get synthetic responses."""
 
-        images: int = Field(1150, ge=250)
-        voxels: int = Field(600, ge=60)
+        images: int = Field(850, ge=250)
+        voxels: int = Field(500, ge=60)
         pictures: int = Field(12, ge=1)
         seed: int = Field(0, ge=0)
 
