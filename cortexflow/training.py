@@ -422,16 +422,16 @@ def build(config: RunConfig, joined: Joined, levels: Mapping[str, int], cortex: 
     """An unfitted encoder whose sizes come from the data; its random numbers come from the seed."""
     torch.manual_seed(config.seed)
     entry, choices = configure("encoding", config.encoder)
-    if config.levels == "learned":
-        if "bands" not in entry.Config.model_fields:
-            raise CortexflowError(f"{config.encoder['name']} cannot weigh levels voxel by voxel; levels=learned is for ridge, choose another plan")
-        choices = choices.model_copy(update={"bands": "level"})
     sees = _sees(config, levels, cortex)
+    if config.levels == "learned":
+        choices = choices.model_copy(update={"bands": "level"})
     return entry(joined.features.shape[1], joined.trials.voxels, choices, levels=levels, cortex=cortex, sees=sees)
 
 
 def _sees(config: RunConfig, levels: Mapping[str, int], cortex: Cortex) -> Mapping[str, Sequence[str]] | None:
-    """The levels of each area, by plan or by name."""
+    """The levels of each area, by plan or by name; raises CortexflowError for a plan that the encoder cannot follow."""
+    if config.levels == "learned" and "bands" not in configure("encoding", config.encoder)[0].Config.model_fields:
+        raise CortexflowError(f"{config.encoder['name']} cannot weigh levels voxel by voxel; levels=learned is for ridge, choose another plan")
     if isinstance(config.levels, str):
         return assign(config.levels, list(levels), list(cortex.chain()), config.seed)
     return config.levels

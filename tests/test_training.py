@@ -139,8 +139,8 @@ def test_a_process_killed_by_the_system_resumes_to_the_same_bits(finished, machi
     out = tmp_path / "run"
     tree = str(config().model_dump(mode="json"))
     code = (
-        "import torch, sys; torch.set_num_threads(1)\n"
-        "from cortexflow.training import *\n"
+        "import torch; from pathlib import Path; torch.set_num_threads(1)\n"
+        "from cortexflow.training import Machine, RunConfig, train\n"
         f"train(RunConfig.of({tree}), {str(out)!r}, Machine(cache=Path({str(machine.cache)!r})), resume=True)\n"
     )
     for _ in range(2):

@@ -107,7 +107,7 @@ def finished(path: Path) -> bool:
     Raises:
         DamagedFileError: The file is damaged.
     """
-    return path.is_file() and load_metadata(path).get("revision", REVISION) == REVISION
+    return path.is_file() and load_metadata(path).get("revision") == REVISION  # parts from before there were revisions have none
 
 
 def part(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:

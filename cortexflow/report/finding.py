@@ -48,12 +48,13 @@ def render(finding: Written, figure: Figure | None = None) -> str:
     figures += [plot_estimates(panel) for panel in panels(finding["estimates"])]
     pictures = "".join(f"<figure>{svg(one)}</figure>" for one in figures)
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    heading = "The plan" if finding.get("chosen_after") else "Written before any number"
     question, verdict = escape(finding["question"]), escape(finding["verdict"].capitalize())
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{question}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}{_STYLE}</style></head><body><main>'
         f"<header><h1>{question}</h1><p class='verdict'><strong>{verdict}.</strong> {escape(finding['why'])}</p></header>"
-        f"<section><h2>Written before any number</h2>{_facts({title: finding[name] for name, title in PLAN.items()})}</section>{_after(finding)}"
+        f"<section><h2>{heading}</h2>{_facts({title: finding[name] for name, title in PLAN.items()})}</section>{_after(finding)}"
         f"<section><h2>Estimates</h2>{pictures}{_table(finding['estimates'])}</section>"
         f"<section><h2>What made this finding</h2>{_facts({**finding['config'], **finding['made']})}</section></main></body></html>"
     )
@@ -62,7 +63,7 @@ def render(finding: Written, figure: Figure | None = None) -> str:
 def _after(finding: Written) -> str:
     """What the plan owes to numbers that had been seen; nothing where it owes them nothing."""
     sentence = finding.get("chosen_after")
-    return f"<section><h2>But chosen after some were seen</h2><p>{escape(sentence)}</p></section>" if sentence else ""
+    return f"<section><h2>Chosen after some numbers were seen</h2><p>{escape(sentence)}</p></section>" if sentence else ""
 
 
 @styled

@@ -148,6 +148,7 @@ class TestRuns:
     def test_a_plan_that_does_not_fit_is_a_clear_error(self, tmp_path):
         with pytest.raises(CortexflowError, match="mlp cannot weigh levels"):
             train(self.config(levels="learned", encoder="mlp"), tmp_path / "run", Machine())
+        assert not (tmp_path / "run" / "run.json").exists()
         with pytest.raises(CortexflowError, match="level 'clip', which does not exist"):
             train(self.config(levels={"V1": ["clip"]}), tmp_path / "other", Machine())
         assert not (tmp_path / "other" / "run.json").exists()  # the command can be given again, corrected
