@@ -7,20 +7,18 @@ import threading
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from cortexflow import catalog
+from cortexflow.app.nsd import nsd_app
+from cortexflow.app.options import Cache, Config, Data, Device, Seed, Settings, screen, show_checks, this_machine
 from cortexflow.app.settings import every, read_tree
 from cortexflow.errors import CortexflowError, CortexflowWarning
-
-if TYPE_CHECKING:
-    from cortexflow.training import Machine
 
 STOPPED = 130  # how a shell counts a command that Ctrl-C ended
 
@@ -28,15 +26,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 data_app = typer.Typer(no_args_is_help=True, help="Studies: list them, fetch them, look at them.")
 features_app = typer.Typer(no_args_is_help=True, help="What a picture is to a model: list, compute and cache.")
 app.add_typer(data_app, name="data")
+data_app.add_typer(nsd_app, name="nsd")
 app.add_typer(features_app, name="features")
-
-
-Config = Annotated[Path | None, typer.Option("--config", help="A YAML file with the run's configuration.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="One choice, a.b=c; may be repeated.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
-Data = Annotated[Path | None, typer.Option(envvar="CORTEXFLOW_DATA", help="The folder with one folder per study.")]
-Cache = Annotated[Path | None, typer.Option(envvar="CORTEXFLOW_CACHE", help="The folder that keeps features between runs.")]
 
 
 @app.callback()
@@ -50,7 +41,7 @@ def data_list() -> None:
     table = Table("study", "what it is", box=None)
     for name in catalog.names("data"):
         table.add_row(name, catalog.find("data", name).title)
-    _screen().print(table)
+    screen().print(table)
 
 
 @data_app.command("fetch")
@@ -58,9 +49,10 @@ def data_fetch(study: str, to: Annotated[Path, typer.Option("--to", help="Folder
     """Download a public study, with checksums."""
     entry: Any = catalog.find("data", study)
     if not hasattr(entry, "fetch"):
-        raise CortexflowError(f"{study} is not downloaded by this command; see: cortexflow data info {study}")
+        remedy = "cortexflow data nsd fetch --help" if study == "nsd" else f"cortexflow data info {study}"
+        raise CortexflowError(f"{study} is not downloaded by this command; see: {remedy}")
     entry.fetch(to)
-    _screen().print(f"{study} is complete in {to}")
+    screen().print(f"{study} is complete in {to}")
 
 
 @data_app.command("info")
@@ -74,21 +66,21 @@ def data_info(
     from cortexflow.training import open_dataset
 
     tree = read_tree(None, settings or [])
-    dataset = open_dataset({"name": study, **tree}, _machine("cpu", data, None))
-    _screen().print(f"[bold]{study}[/bold]: {dataset.title}")
+    dataset = open_dataset({"name": study, **tree}, this_machine("cpu", data, None))
+    screen().print(f"[bold]{study}[/bold]: {dataset.title}")
     table = Table("subject", "trials", "pictures", "held out", "sessions", "voxels", "areas", box=None)
     for name in [subject] if subject else dataset.subjects:
         dataset.check_subject(name)
         try:
             trials, cortex, held = dataset.trials(name), dataset.cortex(name), dataset.held_out()
         except CortexflowError as error:
-            _screen().print(f"{name}: {escape(str(error))}")
+            screen().print(f"{name}: {escape(str(error))}")
             continue
         areas = ", ".join(f"{area} {int(mask.sum())}" for area, mask in cortex.areas.items())
         counts = (len(trials), len(trials.stimuli.unique()), len(held), len(trials.sessions.unique()), trials.voxels)
         table.add_row(name, *map(str, counts), areas)
     if table.row_count:
-        _screen().print(table)
+        screen().print(table)
 
 
 @data_app.command("check")
@@ -96,15 +88,7 @@ def data_check(study: str, settings: Settings = None, data: Data = None) -> None
     """Go over everything that a study expects, file by file; ends with 1 if anything is wrong."""
     from cortexflow.training import open_dataset
 
-    checks = open_dataset({"name": study, **read_tree(None, settings or [])}, _machine("cpu", data, None)).check()
-    table = Table("file", "what", "", box=None)
-    for check in checks:
-        table.add_row(escape(check.file), escape(check.found), "ok" if check.wrong is None else f"[red]wrong[/red]: {escape(check.wrong)}")
-    _screen().print(table)
-    wrong = sum(check.wrong is not None for check in checks)
-    _screen().print(f"{wrong} of {len(checks)} are wrong" if wrong else f"all {len(checks)} are as they should be")
-    if wrong:
-        raise typer.Exit(1)
+    show_checks(open_dataset({"name": study, **read_tree(None, settings or [])}, this_machine("cpu", data, None)).check())
 
 
 @data_app.command("simulate")
@@ -123,7 +107,7 @@ def data_simulate(
     except ValidationError as error:
         raise CortexflowError(catalog.explain(error, "the miniature", Miniature)) from error
     written = write_miniature(to, choices)
-    _screen().print(
+    screen().print(
         f"{to}: {choices.subjects} subjects, {choices.sessions} sessions, {len(written.stimuli)} pictures; read it with --data {to.parent}"
     )
 
@@ -132,7 +116,7 @@ def data_simulate(
 def features_list() -> None:
     """The extractors there are."""
     for name in catalog.names("features"):
-        _screen().print(f"{name}  (revision {catalog.find('features', name).revision})")
+        screen().print(f"{name}  (revision {catalog.find('features', name).revision})")
 
 
 @features_app.command("compute")
@@ -143,14 +127,14 @@ def features_compute(config: Config = None, settings: Settings = None, device: D
 
     if cache is None:
         raise CortexflowError("features need a place to stay; give --cache DIR or set CORTEXFLOW_CACHE")
-    machine = _machine(device, data, cache)
+    machine = this_machine(device, data, cache)
     run = RunConfig.of(read_tree(config, settings or []))
     dataset = open_dataset(run.data, machine)
     dataset.check_subject(run.subject)
     pictures = dataset.trials(run.subject).seen
     for features in make_features(run):
         levels = FeatureCache(cache).get(features, dataset, pictures)
-        _screen().print(f"{features.name}: {len(pictures)} pictures; " + ", ".join(f"{level} {v.shape[1]}" for level, v in levels.items()))
+        screen().print(f"{features.name}: {len(pictures)} pictures; " + ", ".join(f"{level} {v.shape[1]}" for level, v in levels.items()))
 
 
 @app.command()
@@ -173,7 +157,7 @@ def train(
     settings = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
     several = {"-".join(values): [*settings, *pairs] for values, pairs in every(each or [])}
     configs = {out / name if name else out: RunConfig.of(read_tree(config, pairs)) for name, pairs in several.items()}
-    for folder in train_all(configs, _machine(device, data, cache), jobs=jobs, scheduler=scheduler, resume=resume):
+    for folder in train_all(configs, this_machine(device, data, cache), jobs=jobs, scheduler=scheduler, resume=resume):
         print(f"{configs[folder].title} of {configs[folder].subject} is in {folder}; next: cortexflow evaluate {folder}")
 
 
@@ -207,8 +191,8 @@ def evaluate(
     from cortexflow.report.tables import table_text
     from cortexflow.training import Run
 
-    metrics = score([Run.load(run) for run in runs], _machine("cpu", data, cache), out or runs[0], draws=draws)
-    _screen().print(table_text(metrics))
+    metrics = score([Run.load(run) for run in runs], this_machine("cpu", data, cache), out or runs[0], draws=draws)
+    screen().print(table_text(metrics))
     print(f"next: cortexflow report {out or runs[0]}")
 
 
@@ -231,7 +215,7 @@ def run(
 ) -> None:
     """Run an experiment: one question, from data to page."""
     entry, choices = catalog.configure("experiments", {"name": experiment, **read_tree(None, settings or [])})
-    entry(choices).run(out, _machine(device, data, cache))
+    entry(choices).run(out, this_machine(device, data, cache))
 
 
 @app.command()
@@ -241,13 +225,13 @@ def info() -> None:
 
     import cortexflow
 
-    _screen().print(f"cortexflow {cortexflow.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    screen().print(f"cortexflow {cortexflow.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    _screen().print(f"GPUs: {', '.join(devices) or 'none'}")
+    screen().print(f"GPUs: {', '.join(devices) or 'none'}")
     for room in ("data", "features", "encoding", "decoding", "experiments"):
-        _screen().print(f"{room}: {', '.join(catalog.names(room)) or 'none yet'}")
+        screen().print(f"{room}: {', '.join(catalog.names(room)) or 'none yet'}")
     for variable in ("CORTEXFLOW_DATA", "CORTEXFLOW_CACHE"):
-        _screen().print(f"{variable}: {os.environ.get(variable, 'not set')}")
+        screen().print(f"{variable}: {os.environ.get(variable, 'not set')}")
 
 
 def main() -> None:
@@ -300,24 +284,6 @@ def _stop() -> NoReturn:
     remedy = "continue with --resume" if sys.argv[1:2] == ["train"] else "what was finished is kept, run it again"
     print(f"stopped; {remedy}", file=sys.stderr)
     sys.exit(STOPPED)
-
-
-def _screen() -> Console:
-    """As wide as the terminal; files and pipes are wide enough that no cell is cut."""
-    console = Console()
-    return console if console.is_terminal else Console(width=300)
-
-
-def _machine(device: str, data: Path | None, cache: Path | None) -> "Machine":
-    import torch
-
-    from cortexflow.training import Machine
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise CortexflowError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}); choose --device cpu") from error
-    return Machine(device, data, cache)
 
 
 def _one_line_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
