@@ -65,13 +65,12 @@ def read_surface(path: Path, mask: Bool[np.ndarray, " vertices"]) -> np.ndarray:
     shape = tuple(map(int, image.shape))  # nibabel gives numpy's integers here
     _check(path, shape, (len(mask), 1, 1), image.get_data_dtype(), "f4")
     dtype, offset = image.get_data_dtype().newbyteorder(">"), image.header.get_data_offset()
-    return _picked(path, offset, dtype, shape, np.flatnonzero(mask)).astype(np.float32, copy=False)
+    return picked(path, offset, dtype, shape, np.flatnonzero(mask)).astype(np.float32, copy=False)
 
 
 def _nifti(path: Path, mask: Bool[np.ndarray, "x y z"]) -> Int[np.ndarray, "trials voxels"]:
     image = _open_nifti(path, mask.shape)
-    where = np.asarray(np.ravel_multi_index(tuple(np.argwhere(mask).T), mask.shape, order="F"))
-    return _picked(path, image.dataobj.offset, image.get_data_dtype(), image.shape, where)
+    return picked(path, image.dataobj.offset, image.get_data_dtype(), image.shape, places(mask))
 
 
 def _open_nifti(path: Path, grid: tuple[int, ...]) -> Any:
@@ -83,11 +82,31 @@ def _open_nifti(path: Path, grid: tuple[int, ...]) -> Any:
     return image
 
 
-def _picked(path: Path, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: Int[np.ndarray, " voxels"]) -> np.ndarray:
-    picked = np.empty((shape[3], len(where)), dtype=dtype.newbyteorder("="))
+def picked(path: Path, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: Int[np.ndarray, " voxels"]) -> np.ndarray:
+    """Some voxels of a file that holds one volume after the other, read as a stream, compressed or not.
+
+    Arguments:
+        path: The file.
+        offset: Bytes before its first volume.
+        dtype: Of its numbers, in the file's order of bytes.
+        shape: Width, depth, height and number of volumes, the first changing fastest.
+        where: Place of each voxel in a volume, in the file's order.
+
+    Returns:
+        Volumes × voxels, in this machine's order of bytes.
+
+    Raises:
+        DamagedFileError: The file is cut short, or its checksum does not match.
+    """
+    values = np.empty((shape[3], len(where)), dtype=dtype.newbyteorder("="))
     for row, frame in enumerate(_frames(path, offset, dtype, shape)):
-        picked[row] = frame[where]
-    return picked
+        values[row] = frame[where]
+    return values
+
+
+def places(mask: Bool[np.ndarray, "x y z"]) -> Int[np.ndarray, " voxels"]:
+    """Where a mask's voxels lie in a volume of a file, in the order of the mask's axes, the last one fastest."""
+    return np.asarray(np.ravel_multi_index(tuple(np.argwhere(mask).T), mask.shape, order="F"))
 
 
 def _frames(path: Path, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
@@ -107,7 +126,7 @@ def _fill(file: Any, buffer: memoryview) -> None:
     while done < len(buffer):
         count = file.readinto(buffer[done:])
         if not count:
-            raise EOFError("it ends in the middle of a trial")
+            raise EOFError("it ends in the middle of a volume")
         done += count
 
 

@@ -14,6 +14,7 @@ from cortexflow.data.simulation.streams import stream
 from cortexflow.storage import replacing
 
 RUNS, SLOTS = 12, 75  # of a session, and of a run; 63 slots of odd runs and 62 of even ones show a picture
+BEFORE, AFTER = 3, 4  # slots that are empty at the start and at the end of every run, so that the last answers are recorded
 
 
 def spread(seed: int) -> Int[np.ndarray, " trials"]:
@@ -72,7 +73,7 @@ def _pattern(rng: np.random.Generator) -> Int[np.ndarray, "sessions runs slots"]
     """Which slots show a picture."""
     shows = np.zeros((SESSIONS, RUNS, SLOTS), dtype=np.int64)
     for run in range(RUNS):
-        slots = rng.permuted(np.tile(np.arange(SLOTS), (SESSIONS, 1)), axis=1)[:, : 63 - run % 2]
+        slots = rng.permuted(np.tile(np.arange(BEFORE, SLOTS - AFTER), (SESSIONS, 1)), axis=1)[:, : 63 - run % 2]
         np.put_along_axis(shows[:, run], slots, 1, axis=1)
     return shows
 
