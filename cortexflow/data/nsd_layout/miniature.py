@@ -5,6 +5,7 @@ reads the dataset reads a miniature and cannot tell, and no number of the real r
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +22,10 @@ from cortexflow.data.base import Trials
 from cortexflow.data.nsd_layout.betas import PERCENT
 from cortexflow.data.nsd_layout.design import PER_SESSION, REPEATS, SESSIONS, Design
 from cortexflow.data.nsd_layout.heads import Head, head, save, write_labels
+from cortexflow.data.nsd_layout.miniature_runs import write_runs
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
 from cortexflow.data.nsd_layout.planning import dense, plan, spread, write_plan
+from cortexflow.data.nsd_layout.runs import CLOCKS
 from cortexflow.data.nsd_layout.spaces import BETAS, SIDES
 from cortexflow.data.scenes import Scenes
 from cortexflow.data.simulation.noise_families import Order
@@ -47,6 +50,7 @@ class Miniature(Choices):
         spaces: Which of the three to write.
         files: Of volumes.
         betas: Which estimates to write; all hold the same numbers.
+        timeseries: Whether to write the runs as well, of which the betas' responses are the answers to each picture.
         seed: Decides on every number.
     """
 
@@ -59,6 +63,7 @@ class Miniature(Choices):
     spaces: tuple[Literal["func1pt8mm", "func1mm", "fsaverage"], ...] = ("func1pt8mm",)
     files: tuple[Literal["nifti", "hdf5"], ...] = ("nifti", "hdf5")
     betas: tuple[Literal["b1", "b2", "b3"], ...] = ("b3",)
+    timeseries: bool = False
     seed: int = Field(0, ge=0)
 
 
@@ -125,6 +130,9 @@ def write_miniature(folder: Path | str, choices: Miniature | None = None) -> Wri
         write_labels(root, subject, place, choices.spaces)
         for space in choices.spaces:
             _write_sessions(root / "nsddata_betas/ppdata" / subject / space, study.trials(subject), place, choices)
+            if choices.timeseries and space in CLOCKS:
+                trials = replace(study.trials(subject), stimuli=torch.from_numpy(stimuli)[study.trials(subject).stimuli])
+                write_runs(root, space, trials, place, planned.arrays["stimpattern"], choices.seed)
     return Written(study, torch.from_numpy(stimuli), heads)
 
 
