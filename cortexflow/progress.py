@@ -1,10 +1,21 @@
 """Progress bars with the time left, on a terminal only: logs and pipes stay quiet."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 T = TypeVar("T")
 
@@ -27,3 +38,20 @@ def track(items: Iterable[T], what: str, total: int | None = None, done: int = 0
         for item in items:
             yield item
             bar.advance(task)
+
+
+@contextmanager
+def transferring(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar of bytes while the block works.
+
+    Arguments:
+        what: A few words beside the bar.
+        total: Bytes in all.
+
+    Returns:
+        What is to be called with each number of bytes that were transferred.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        yield partial(bar.advance, bar.add_task(what, total=total))
