@@ -208,7 +208,10 @@ def test_a_label_below_1_is_no_area(written, copy):
 def test_an_atlas_with_a_v1_of_its_own_stays_out_of_the_chain(copy):
     shape = study(copy)._mask("subj01").shape
     folder = copy / "nsddata/freesurfer/fsaverage/label"
-    nibabel.save(nibabel.Nifti1Image(np.full(shape, 2, np.int16), np.eye(4)), copy / ROI.format("subj01") / "HCP_MMP1.nii.gz")
+    atlas = copy / ROI.format("subj01") / "HCP_MMP1.nii.gz"
+    for path in (atlas, *(copy / "nsddata/freesurfer").glob("*/label/HCP_MMP1.mgz.ctab")):
+        path.unlink()
+    nibabel.save(nibabel.Nifti1Image(np.full(shape, 2, np.int16), np.eye(4)), atlas)
     chosen = study(copy, atlases=("prf-visualrois", "HCP_MMP1"))
     refused("HCP_MMP1.mgz.ctab does not exist; copy s3://", lambda: chosen.cortex("subj01"))
     (folder / "HCP_MMP1.mgz.ctab").write_text("0 Unknown\n1 V1 0 0 0 255\n")

@@ -1,4 +1,4 @@
-"""Where the voxels of a miniature lie, on a small grid and on a small surface, and the label maps of its areas."""
+"""Where the voxels of a miniature lie, on a small grid and on small surfaces, and the label maps of its areas."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,28 +9,18 @@ import nibabel
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from cortexflow.data.nsd_layout.label_tables import CALLED, COMMON, ECCENTRICITIES, LABELS
+from cortexflow.data.nsd_layout.retinotopy import Fields
 from cortexflow.data.nsd_layout.spaces import SIDES
+from cortexflow.data.nsd_layout.transforms import GRIDS, OUTSIDE
 from cortexflow.data.scenes import Scenes
 from cortexflow.data.simulation.streams import stream
 from cortexflow.storage import replacing
 
-MILLIMETRES = {"func1pt8mm": 1.8, "func1mm": 1.0, "fsaverage": 1.0}
-LABELS = {  # label maps of the dataset, in the order of their labels; a subject lacks those that no voxel has
-    "nsdgeneral": ("nsdgeneral",),
-    "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
-    "floc-faces": ("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
-    "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
-    "floc-places": ("OPA", "PPA", "RSC"),
-    "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
-    "streams": ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal"),
-}
-CALLED = {"FFA": "FFA-1", "VWFA": "VWFA-1"}  # areas of the simulation that the dataset calls otherwise
-COMMON = ("nsdgeneral", "streams")  # maps that the average brain has, since they are the same for all subjects
-STREAMS = {
-    **dict.fromkeys(("V1", "V2"), "early"),
-    **{"hV4": "midventral", "LOC": "lateral", "OFA": "lateral", "EBA": "lateral"},
-    **dict.fromkeys(("FFA", "VWFA", "PPA", "food"), "ventral"),
-}
+MILLIMETRES = {"func1pt8mm": 1.8, "func1mm": 1.0, "fsaverage": 1.0, "nativesurface": 1.0}
+
+
+Sides = tuple[tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]], ...]  # vertices in rising order and the voxel on each, by hemisphere
 
 
 @dataclass(frozen=True)
@@ -65,15 +55,27 @@ class Head:
 
     @property
     def vertices(self) -> int:
-        """Of one hemisphere."""
+        """Of one hemisphere of the average brain."""
         return 2 * max(int((self.sides < 0).sum()), int((self.sides > 0).sum()))
 
+    @property
+    def own_vertices(self) -> tuple[int, int]:
+        """Of the left and the right hemisphere of the subject's own surface, which are not alike."""
+        return self.vertices + 7, self.vertices + 3
+
     @cached_property
-    def surface(self) -> tuple[tuple[Int[np.ndarray, " members"], Int[np.ndarray, " members"]], ...]:
-        """For the left and the right hemisphere: vertices in rising order, and the voxel on each."""
-        rng = stream(self.seed, "surface")
+    def surface(self) -> Sides:
+        """On the average brain, for the left and the right hemisphere: vertices in rising order, and the voxel on each."""
+        return self._spread((self.vertices, self.vertices), stream(self.seed, "surface"))
+
+    @cached_property
+    def own_surface(self) -> Sides:
+        """On the subject's own surface; other vertices for the same voxels."""
+        return self._spread(self.own_vertices, stream(self.seed, "own surface"))
+
+    def _spread(self, vertices: tuple[int, int], rng: np.random.Generator) -> Sides:
         members = [np.flatnonzero(self.sides == side) for side in (-1, 1)]
-        return tuple((np.sort(rng.choice(self.vertices, len(part), replace=False)), part) for part in members)
+        return tuple((np.sort(rng.choice(count, len(part), replace=False)), part) for count, part in zip(vertices, members, strict=True))
 
     def affine(self, space: str) -> Float[np.ndarray, "4 4"]:
         """From the grid to millimetres: the first voxel is left, posterior and inferior, the middle of the grid at the origin."""
@@ -101,16 +103,35 @@ def head(study: Scenes, subject: str, seed: int) -> Head:
 
 
 def write_labels(root: Path, subject: str, place: Head, spaces: tuple[str, ...]) -> None:
-    """Every label map, for both hemispheres and for each, and the tables of their labels; the brain's mask."""
+    """Every label map, for both hemispheres and for each, and the tables of their labels; the brain's mask; ways between spaces."""
+    labels = root / "nsddata/freesurfer"
     for space in spaces:
         if space == "fsaverage":
-            _write_surface_labels(root / "nsddata/freesurfer/fsaverage/label", place)
+            for name in COMMON:
+                write_surface_map(labels / "fsaverage/label", name, place.areas[name].astype(np.int32), place.surface, (place.vertices,) * 2)
+        elif space == "nativesurface":
+            for name in LABELS:
+                write_surface_map(labels / subject / "label", name, place.areas[name].astype(np.int32), place.own_surface, place.own_vertices)
         else:
             _write_volume_labels(root / "nsddata/ppdata" / subject / space, place, place.affine(space))
+            _write_transforms(root / f"nsddata/ppdata/{subject}/transforms", GRIDS[space], place)
+    _write_tables(labels, subject)
+
+
+def _write_tables(folder: Path, subject: str) -> None:
+    """A number and a name on each line."""
     for name, labels in LABELS.items():
         for owner in (subject, "fsaverage") if name in COMMON else (subject,):
-            with replacing(root / f"nsddata/freesurfer/{owner}/label/{name}.mgz.ctab") as temporary:
+            with replacing(folder / owner / "label" / f"{name}.mgz.ctab") as temporary:
                 temporary.write_text("".join(f"{number} {label}\n" for number, label in enumerate(("Unknown", *labels))))
+
+
+def write_surface_map(folder: Path, name: str, values: np.ndarray, sides: Sides, vertices: tuple[int, int], rest: float = 0) -> None:
+    """A map of the voxels on the vertices that they lie on, one file for each hemisphere."""
+    for side, count, (where, members) in zip(SIDES, vertices, sides, strict=True):
+        whole = np.full((count, 1, 1), rest, dtype=values.dtype)
+        whole[where, 0, 0] = values[members]
+        save(folder / f"{side}.{name}.mgz", nibabel.MGHImage(whole, np.eye(4)))
 
 
 def _write_volume_labels(folder: Path, place: Head, affine: np.ndarray) -> None:
@@ -123,27 +144,47 @@ def _write_volume_labels(folder: Path, place: Head, affine: np.ndarray) -> None:
             save(folder / "roi" / f"{prefix}{name}.nii.gz", nibabel.Nifti1Image(np.where(there, both, -1).astype(np.int16), affine))
 
 
-def _write_surface_labels(folder: Path, place: Head) -> None:
-    for name in COMMON:
-        for side, (vertices, members) in zip(SIDES, place.surface, strict=True):
-            values = np.zeros((place.vertices, 1, 1), dtype=np.int32)
-            values[vertices, 0, 0] = place.areas[name][members]
-            save(folder / f"{side}.{name}.mgz", nibabel.MGHImage(values, np.eye(4)))
+def _write_transforms(folder: Path, grid: str, place: Head) -> None:
+    """Where each vertex of the subject's surface lies in the volume, at three depths, and which of them the average brain's take."""
+    rng = stream(place.seed, "depths")
+    elsewhere = np.argwhere(place.brain & ~place.general)
+    for side, count, (own, members), (common, _) in zip(SIDES, place.own_vertices, place.own_surface, place.surface, strict=True):
+        middle = elsewhere[rng.integers(len(elsewhere), size=count)].astype(np.float64)
+        middle[own] = place.voxels[members]
+        outward = rng.uniform(-0.3, 0.3, (count, 3))
+        for depth, step in (("layerB1", -1), ("layerB2", 0), ("layerB3", 1)):
+            places = middle + step * outward + 1  # the files count from 1
+            places[np.setdiff1d(np.arange(count), own)[:2]] = OUTSIDE
+            save(folder / f"{side}.{grid}-to-{depth}.mgz", nibabel.MGHImage(places[:, None, None].astype(np.float32), np.eye(4)))
+        nearest = np.setdiff1d(np.arange(count), own)[np.arange(place.vertices) % (count - len(own))]
+        nearest[common] = own
+        save(folder / f"{side}.white-to-fsaverage.mgz", nibabel.MGHImage((nearest + 1)[:, None, None].astype(np.int32), np.eye(4)))
 
 
 def _labels(study: Scenes, subject: str) -> dict[str, Int[np.ndarray, " voxels"]]:
-    """Labels of the dataset for the simulation's areas; early ones are ventral where they see what is above the gaze."""
+    """Labels of the dataset for the simulation's areas."""
     areas = {name: mask.numpy() for name, mask in study.cortex(subject).areas.items()}
-    above = study.prf(subject)[:, 1].numpy() < 0.5
-    early = {f"{name}{part}": areas[name] & (above == (part == "v")) for name in ("V1", "V2") for part in "vd"}
-    streams = {label: np.any([areas[name] for name, its in STREAMS.items() if its == label], axis=0) for label in set(STREAMS.values())}
-    everything = np.ones_like(above)
-    known = {"nsdgeneral": everything, **{CALLED.get(name, name): mask for name, mask in areas.items()}, **early, **streams}
-    nothing = ~everything
-    return {
-        name: np.select([known.get(label, nothing) for label in labels], range(1, len(labels) + 1), 0).astype(np.int64)
-        for name, labels in LABELS.items()
-    }
+    fields = Fields.of_picture(study.prf(subject))
+    early = [name for name in ("V1", "V2", "V3") if name in areas]
+    above = fields.y.numpy() > 0  # seen by the ventral parts
+    halves = {f"{name}{part}": areas[name] & (above == (part == "v")) for name in early for part in "vd"}
+    drawn = np.any([areas[name] for name in (*early, "hV4")], axis=0)
+    band = np.digitize(fields.eccentricity.numpy(), ECCENTRICITIES, right=True)
+    rings = {ring: drawn & (band == number) for number, ring in enumerate(LABELS["prf-eccrois"])}
+    general = {"nsdgeneral": np.ones_like(above)}
+    return {name: _numbered(labels, _known(areas, CALLED.get(name, {})) | halves | rings | general) for name, labels in LABELS.items()}
+
+
+def _known(areas: Mapping[str, np.ndarray], called: Mapping[str, str]) -> dict[str, Bool[np.ndarray, " voxels"]]:
+    """The simulation's areas by the names that a map gives them."""
+    names = {area: called.get(area, area) for area in areas}
+    return {name: np.any([areas[area] for area, its in names.items() if its == name], axis=0) for name in set(names.values())}
+
+
+def _numbered(labels: tuple[str, ...], known: Mapping[str, np.ndarray]) -> Int[np.ndarray, " voxels"]:
+    """The number of each voxel's label, 0 where it has none; a subject lacks those labels that no voxel has."""
+    nothing = np.zeros_like(next(iter(known.values())))
+    return np.select([known.get(label, nothing) for label in labels], range(1, len(labels) + 1), 0).astype(np.int64)
 
 
 def _ellipsoid(voxels: int) -> Bool[np.ndarray, "x y z"]:

@@ -1,11 +1,13 @@
-"""The two kinds of space that responses come in, volumes and surfaces: where each keeps its sessions, maps and places."""
+"""The kinds of space that responses come in, volumes and surfaces: where each keeps its sessions, maps and places."""
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import nibabel
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 from cortexflow.data.nsd_layout.atlases import DRAWN, areas_of, read_ctab
 from cortexflow.data.nsd_layout.betas import PERCENT, look_at_volumes, read_surface, read_volumes
 from cortexflow.data.nsd_layout.files import BUCKET
+from cortexflow.data.nsd_layout.orientation import check_orientation
 from cortexflow.data.volumes_on_disk import positions, read_volume, readable
 from cortexflow.errors import CortexflowError
 
@@ -29,7 +32,7 @@ class Kept(NamedTuple):
     Arguments:
         root: The folder that stands for the bucket.
         subject: As the dataset writes it.
-        name: ``func1pt8mm``, ``func1mm`` or ``fsaverage``.
+        name: ``func1pt8mm``, ``func1mm``, ``fsaverage`` or ``nativesurface``.
         betas: ``b1``, ``b2`` or ``b3``.
         files: Which files of a session to read, ``any``, ``hdf5`` or ``nifti``.
     """
@@ -95,12 +98,24 @@ class Space(ABC):
     def map(self, name: str, mask: np.ndarray) -> Float[Tensor, " voxels"]:
         """Another of the subject's maps. Raises CortexflowError where it is not there."""
 
-    def mask(self, atlas: str) -> np.ndarray:
+    def labelled(self, atlas: str) -> np.ndarray:
         """Where a map has a label, that is where it is above 0: -1 and 0 are no label."""
         mask = self.labels(atlas) > 0
         if not mask.any():
             raise CortexflowError(f"{self.kept.subject}: {atlas} has no label above 0 in {self.kept.name}; choose another mask")
         return mask
+
+    def mask(self, atlas: str) -> np.ndarray:
+        """What has a label, without places that have no responses in a session that is there."""
+        labelled, answering = self.labelled(atlas), self.answering()
+        mask = labelled & answering if answering.shape in ((), labelled.shape) else labelled  # another size has an error of its own
+        if not mask.any():
+            raise CortexflowError(f"{self.kept.subject} has no responses where {atlas} has labels in {self.kept.name}; copy its sessions again")
+        return mask
+
+    def answering(self) -> np.ndarray:
+        """Where every session that is there has numbers: everywhere, unless a space says otherwise."""
+        return np.array(True)
 
     def areas(self, atlas: str, mask: np.ndarray) -> Mapping[str, Bool[Tensor, " voxels"]]:
         """The areas of one map that have a voxel in the mask."""
@@ -111,12 +126,16 @@ class Space(ABC):
         found = self.atlases()
         return [atlas for atlas in DRAWN if atlas in found]
 
+    def _tables(self, atlas: str) -> list[Path]:
+        """The tables of a map's labels that are there, the subject's own first."""
+        folders = [self.kept.root / "nsddata/freesurfer" / owner / "label" for owner in (self.kept.subject, "fsaverage")]
+        files = [folder / f"{side}{atlas}.mgz.ctab" for folder in folders for side in ("", "lh.")]
+        return [path for path in files if path.is_file()]
+
     def _names(self, atlas: str) -> dict[int, str]:
-        for subject in (self.kept.subject, "fsaverage"):
-            folder = self.kept.root / "nsddata/freesurfer" / subject / "label"
-            for name in (f"{atlas}.mgz.ctab", f"lh.{atlas}.mgz.ctab"):
-                if (folder / name).is_file():
-                    return read_ctab(folder / name)
+        tables = self._tables(atlas)
+        if tables:
+            return read_ctab(tables[0])
         if (self.labels(atlas) > 1).any():
             raise self.kept.missing(self.kept.root / "nsddata/freesurfer" / self.kept.subject / "label" / f"{atlas}.mgz.ctab")
         return {}
@@ -133,11 +152,14 @@ class Volumes(Space):
 
     def read(self, files: tuple[Path, ...], mask: np.ndarray) -> np.ndarray:
         """300 per percent signal change, 16-bit integers."""
+        self._check_axes(files[0], mask)
         return read_volumes(files[0], mask)
 
     def look(self, files: tuple[Path, ...], mask: np.ndarray) -> str:
-        """By its header."""
-        return look_at_volumes(files[0], mask)
+        """By its header, and by where its first trial is 0."""
+        said = look_at_volumes(files[0], mask)
+        self._check_axes(files[0], mask)
+        return said
 
     def atlases(self) -> list[str]:
         """From the folder ``roi``; the files of one hemisphere are parts of those without a prefix."""
@@ -172,6 +194,16 @@ class Volumes(Space):
         path = self.kept.maps / f"{name}.nii.gz"
         return torch.from_numpy(self._volume(path, mask.shape)[mask].astype(np.float32))
 
+    @cached_property
+    def _brain(self) -> np.ndarray | None:
+        path = self.kept.maps / "brainmask.nii.gz"
+        return self._volume(path) > 0 if path.is_file() else None
+
+    def _check_axes(self, path: Path, mask: np.ndarray) -> None:
+        look_at_volumes(path, mask)  # another shape has an error of its own
+        if self._brain is not None and self._brain.shape == mask.shape:
+            check_orientation(path, self._brain)
+
     def _volume(self, path: Path, shape: tuple[int, ...] | None = None) -> np.ndarray:
         if not path.is_file():
             raise self.kept.missing(path)
@@ -179,17 +211,17 @@ class Volumes(Space):
 
 
 class Surface(Space):
-    """The vertices of the average brain, the left hemisphere first. A vertex may be NaN in some subjects."""
+    """The vertices of both hemispheres, the left one first."""
 
-    per_percent = 1.0
+    ending: str  # of the files of sessions
 
     def sessions(self) -> dict[int, tuple[Path, ...]]:
         """Sessions of which both hemispheres are there."""
-        sides = [dict(_numbered(self.kept.folder, f"{side}.", "mgh")) for side in SIDES]
+        sides = [dict(_numbered(self.kept.folder, f"{side}.", self.ending)) for side in SIDES]
         return {number: (sides[0][number], sides[1][number]) for number in sorted(set(sides[0]) & set(sides[1]))}
 
     def read(self, files: tuple[Path, ...], mask: np.ndarray) -> np.ndarray:
-        """Percent signal change already."""
+        """As they are stored."""
         parts = np.split(mask, self._sizes(files, mask)[:1])
         return np.concatenate([read_surface(path, part) for path, part in zip(files, parts, strict=True)], axis=1)
 
@@ -198,16 +230,17 @@ class Surface(Space):
         return " and ".join(map(str, self._sizes(files, mask))) + " vertices"
 
     def atlases(self) -> list[str]:
-        """From the folder of labels of the average brain."""
-        return sorted(path.name.removesuffix(".mgz").removeprefix("lh.") for path in self._labels.glob("lh.*.mgz"))
+        """From the folder of labels, where maps of other kinds lie as well: those that have a table of labels, and nsdgeneral."""
+        names = sorted(path.name.removesuffix(".mgz").removeprefix("lh.") for path in self._labels.glob("lh.*.mgz"))
+        return [name for name in names if name == "nsdgeneral" or self._tables(name)]
 
     def labels(self, atlas: str) -> np.ndarray:
         """Both hemispheres, one after the other."""
         return self._both([self._labels / f"{side}.{atlas}.mgz" for side in SIDES])
 
     def coordinates(self, mask: np.ndarray) -> Float[Tensor, "voxels 3"] | None:
-        """On the white matter's surface of the average brain, if that is there."""
-        files = [self.kept.root / f"nsddata/freesurfer/fsaverage/surf/{side}.white" for side in SIDES]
+        """On the white matter's surface of the brain whose vertices these are, if that is there."""
+        files = [self._labels.parent / f"surf/{side}.white" for side in SIDES]
         if not all(path.is_file() for path in files):
             return None
         return torch.from_numpy(np.concatenate([nibabel.freesurfer.read_geometry(path)[0] for path in files])[mask]).float()
@@ -218,12 +251,17 @@ class Surface(Space):
         return torch.from_numpy(self._both(files)[mask].astype(np.float32)) if all(path.is_file() for path in files) else None
 
     def map(self, name: str, mask: np.ndarray) -> Float[Tensor, " voxels"]:
-        """Of the folder of labels of the average brain."""
-        return torch.from_numpy(self.labels(name)[mask].astype(np.float32))
+        """Of the folder of labels, where ``prf_angle`` is called ``prfangle``."""
+        return torch.from_numpy(self.labels(re.sub("^(prf|floc)_", r"\1", name))[mask].astype(np.float32))
 
     @property
+    @abstractmethod
     def _labels(self) -> Path:
-        return self.kept.root / "nsddata/freesurfer/fsaverage/label"
+        """The folder of labels."""
+
+    @abstractmethod
+    def _vertices(self, path: Path) -> int:
+        """How many a session's file has."""
 
     def _both(self, files: list[Path]) -> np.ndarray:
         return np.concatenate([self._read(path) for path in files])
@@ -237,14 +275,61 @@ class Surface(Space):
 
     def _sizes(self, files: tuple[Path, ...], mask: np.ndarray) -> list[int]:
         """How many vertices each hemisphere has."""
-        sizes = []
-        for path in files:
-            with readable(path):
-                image: Any = nibabel.load(path)
-            sizes.append(int(image.shape[0]))
+        sizes = [self._vertices(path) for path in files]
         if sum(sizes) != len(mask):
             raise CortexflowError(f"{files[0]} and {files[1].name} have {sum(sizes)} vertices where the mask has {len(mask)}; copy them again")
         return sizes
+
+
+class Average(Surface):
+    """The average brain, in percent signal change. In some subjects vertices are NaN, because they were not recorded."""
+
+    per_percent, ending = 1.0, "mgh"
+
+    def read(self, files: tuple[Path, ...], mask: np.ndarray) -> np.ndarray:
+        """Percent signal change. Raises CortexflowError where a vertex has numbers in the first trial and not in another."""
+        values = super().read(files, mask)
+        broken = int(np.isnan(values).any(axis=0).sum())
+        if broken:
+            raise CortexflowError(f"{files[0]} and {files[1].name}: {broken} vertices are NaN in some trials and not in others; copy them again")
+        return values
+
+    def answering(self) -> np.ndarray:
+        """Where no session's first trial is NaN."""
+        finite: np.ndarray | None = None
+        for files in self.sessions().values():
+            here = np.concatenate([np.isfinite(self._first(path)) for path in files])
+            finite = here if finite is None or finite.shape != here.shape else finite & here
+        return np.array(True) if finite is None else finite
+
+    @property
+    def _labels(self) -> Path:
+        return self.kept.root / "nsddata/freesurfer/fsaverage/label"
+
+    def _vertices(self, path: Path) -> int:
+        with readable(path):
+            image: Any = nibabel.load(path)
+            return int(image.shape[0])
+
+    def _first(self, path: Path) -> np.ndarray:
+        """The first trial, without reading the others."""
+        with readable(path):
+            image: Any = nibabel.load(path)
+            return np.asarray(image.dataobj[..., 0]).ravel()
+
+
+class Native(Surface):
+    """The subject's own surface, 300 per percent signal change."""
+
+    per_percent, ending = float(PERCENT), "hdf5"
+
+    @property
+    def _labels(self) -> Path:
+        return self.kept.root / "nsddata/freesurfer" / self.kept.subject / "label"
+
+    def _vertices(self, path: Path) -> int:
+        with readable(path), h5py.File(path, "r") as file:
+            return int(file["betas"].shape[-1])
 
 
 def _numbered(folder: Path, prefix: str, ending: str) -> list[tuple[int, Path]]:
@@ -256,4 +341,5 @@ def _numbered(folder: Path, prefix: str, ending: str) -> list[tuple[int, Path]]:
 
 def space(kept: Kept) -> Space:
     """The space of this name."""
-    return Surface(kept) if kept.name == "fsaverage" else Volumes(kept)
+    kinds: dict[str, type[Space]] = {"fsaverage": Average, "nativesurface": Native}
+    return kinds.get(kept.name, Volumes)(kept)
