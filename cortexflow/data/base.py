@@ -278,6 +278,10 @@ class Dataset(ABC):
     def checksums(self) -> dict[str, str]:
         """What the pictures and responses are: SHA-256 of each file read, or the configuration that generates them."""
 
+    def cautions(self, subject: str) -> tuple[str, ...]:
+        """What the authors of the study say of its data, or of this subject's, that a reader of scores should know: a sentence each."""
+        return ()
+
     def check_subject(self, subject: str) -> None:
         """Raises CortexflowError where the study has no such subject."""
         if subject not in self.subjects:

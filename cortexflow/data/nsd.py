@@ -19,9 +19,12 @@ from torch import Tensor
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Check, Cortex, Dataset, FolderName, Trials
 from cortexflow.data.nsd_layout import splits
+from cortexflow.data.nsd_layout.cautions import cautions
 from cortexflow.data.nsd_layout.checks import check_experiment, check_subject
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, Design, StimulusTable, read_design, read_table
+from cortexflow.data.nsd_layout.estimate import Estimate, estimate
 from cortexflow.data.nsd_layout.files import identity, official
+from cortexflow.data.nsd_layout.inventory import SUBJECTS
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE, read_pictures
 from cortexflow.data.nsd_layout.prepared import place, prepared
 from cortexflow.data.nsd_layout.spaces import Kept, Space, space
@@ -81,10 +84,7 @@ class NSD(Dataset):
         image_size: ImageSize = (SIDE, SIDE)
 
     title: ClassVar[str] = "Natural Scenes Dataset: 8 people, 73,000 photographs, 7 T (Allen et al., 2022)"
-    SESSIONS: ClassVar[Mapping[str, int]] = {
-        **{"subj01": 40, "subj02": 40, "subj03": 32, "subj04": 30},
-        **{"subj05": 40, "subj06": 32, "subj07": 40, "subj08": 30},
-    }
+    SESSIONS: ClassVar[Mapping[str, int]] = {subject: facts.sessions for subject, facts in SUBJECTS.items()}
     config: Config
 
     def __init__(self, config: Choices | None = None, root: Path | str | None = None) -> None:
@@ -135,6 +135,18 @@ class NSD(Dataset):
         for number, files in track(found.items(), subject, len(found)):
             prepared(kept, number, files, mask)
         return [place(kept, number, files, mask) for number, files in found.items()]
+
+    def estimate(self, subject: str) -> Estimate:
+        """What :meth:`prepare` will take of disk and memory, computed without reading a session."""
+        return estimate(self._space(subject), self._sessions(subject), self._mask(subject))
+
+    def order(self, subject: str) -> Order:
+        """Which picture each trial of :meth:`trials` shows, without reading a response."""
+        return self._order(subject, tuple(self._sessions(subject)))
+
+    def cautions(self, subject: str) -> tuple[str, ...]:
+        """What the data paper and the data manual warn of."""
+        return cautions(subject, self.config.space)
 
     def images(self, stimuli: Int[Tensor, " stimuli"]) -> UInt8[Tensor, "stimuli 3 height width"]:
         """These pictures, read from their place in the file now.

@@ -20,6 +20,7 @@ from torch import Tensor
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Check, Cortex, Dataset, FolderName, Trials
 from cortexflow.data.nsd_layout import splits
+from cortexflow.data.nsd_layout.cautions import cautions
 from cortexflow.data.nsd_layout.checks import check_experiment
 from cortexflow.data.nsd_layout.design import DESIGN, TABLE, Design, read_design
 from cortexflow.data.nsd_layout.detrended import Cleaning, Kept, detrended, kept_in, place
@@ -225,6 +226,10 @@ class NSDTimeSeries(Dataset):
             silent |= ~detrended(run, kept).any(0)
         _tell_of_silence(subject, torch.from_numpy(silent))
         return [place(run, kept) for run in runs]
+
+    def cautions(self, subject: str) -> tuple[str, ...]:
+        """What the data paper and the data manual warn of."""
+        return cautions(subject, self.config.space)
 
     def images(self, stimuli: Int[Tensor, " stimuli"]) -> UInt8[Tensor, "stimuli 3 height width"]:
         """These pictures, read from their place in the file now.

@@ -565,7 +565,8 @@ def _notes(folds: Sequence[Fold]) -> list[str]:
         notes.append(f"Reliable voxels have a noise ceiling of at least {LEAST_CEILING:.0%} of the variance, {source}.")
     if len(folds) > 1:
         notes.append(f"Scores are means over {len(folds)} folds; voxels are chosen and medians taken within each fold.")
-    return notes
+    study = folds[0].study
+    return [*notes, *study.dataset.cautions(study.cortex.subject)]
 
 
 def _warnings(study: Study, test: HeldOut, run: Run) -> list[str]:

@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, PICTURES, TABLE
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
+from cortexflow.data.nsd_layout.planning import RUNS
+from cortexflow.data.nsd_layout.runs import CLOCKS, RESTING
 from cortexflow.data.nsd_layout.spaces import BETAS, SIDES
 from cortexflow.errors import CortexflowError
 
-VOLUMES = {"func1pt8mm": 226, "func1mm": 301}  # spaces of voxels, and the volumes of a run in each
+VOLUMES = {space: clock.volumes + 1 for space, clock in CLOCKS.items()}  # spaces of voxels, and the volumes of a run in each
 SPACES = (*VOLUMES, "fsaverage")
 VERTICES = 163_842  # of one hemisphere of the average brain
-RUNS, RESTED = 12, 14  # runs of a session, without and with rest
 MAPS = ("floc_*tval", "prf_*", "R2", "signaldropout*", "T1_to_func*")
 SURFACES = ("white", "pial", "inflated", "sphere", "sphere.reg", "curv", "sulc", "layerB?")
 WHAT = {
@@ -44,7 +45,6 @@ class Facts(NamedTuple):
         rh: And of the right one's.
         sessions: How many there are.
         general: Voxels of ``nsdgeneral`` at 1.8 mm.
-        rest: The last session with runs of rest, which began with session 21.
     """
 
     func1mm: tuple[int, int, int]
@@ -53,23 +53,18 @@ class Facts(NamedTuple):
     rh: int
     sessions: int
     general: int
-    rest: int = 30
 
     def grid(self, space: str) -> tuple[int, ...]:
         """The shape of a mask: three sides in voxels, or the vertices of both hemispheres."""
         return getattr(self, space) if space in VOLUMES else (2 * VERTICES,)
 
-    def rests(self, session: int) -> bool:
-        """Whether a session began and ended with a run of rest."""
-        return 21 <= session <= self.rest
-
 
 SUBJECTS = {
-    "subj01": Facts((145, 186, 148), (81, 104, 83), 227_021, 226_601, 40, 15_724, 38),
+    "subj01": Facts((145, 186, 148), (81, 104, 83), 227_021, 226_601, 40, 15_724),
     "subj02": Facts((146, 190, 150), (82, 106, 84), 239_633, 239_309, 40, 14_278),
     "subj03": Facts((145, 190, 146), (81, 106, 82), 240_830, 243_023, 32, 15_226),
     "subj04": Facts((152, 177, 143), (85, 99, 80), 228_495, 227_262, 30, 13_153),
-    "subj05": Facts((141, 173, 139), (79, 97, 78), 197_594, 198_908, 40, 13_039, 38),
+    "subj05": Facts((141, 173, 139), (79, 97, 78), 197_594, 198_908, 40, 13_039),
     "subj06": Facts((152, 202, 148), (85, 113, 83), 253_634, 259_406, 32, 17_907),
     "subj07": Facts((139, 170, 145), (78, 95, 81), 198_770, 200_392, 40, 12_682),
     "subj08": Facts((143, 184, 139), (80, 103, 78), 224_364, 224_398, 30, 14_386),
@@ -221,7 +216,7 @@ def _sessions(selection: Selection, subject: str, space: str, betas: str, sessio
 def _runs(subject: str, space: str, sessions: tuple[int, ...]) -> Iterator[Part]:
     """Volumes, onsets and head motion; a session with rest has two runs more."""
     facts, root = SUBJECTS[subject], f"nsddata_timeseries/ppdata/{subject}/{space}"
-    numbered = [(number, run + 1) for number in sessions for run in range(RESTED if facts.rests(number) else RUNS)]
+    numbered = [(number, run + 1) for number in sessions for run in range(RUNS + 2 * (number in RESTING[subject]))]
     sizes = {"timeseries": 2 * prod(facts.grid(space)) * VOLUMES[space], "design": 8 * VOLUMES[space], "motion": 80 * VOLUMES[space]}
     for kind, each in sizes.items():
         ending = "nii.gz" if kind == "timeseries" else "tsv"

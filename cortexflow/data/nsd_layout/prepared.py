@@ -27,7 +27,7 @@ def prepared(space: Space, number: int, files: tuple[Path, ...], mask: np.ndarra
         CortexflowError: What reading the source raises, or the disk is full.
     """
     path = place(space, number, files, mask)
-    if not _usable(path, int(mask.sum())):
+    if not ready(space, number, files, mask):
         values = space.read(files, mask)
         if not os.access(space.kept.root, os.W_OK):
             return values
@@ -46,10 +46,12 @@ def place(space: Space, number: int, files: tuple[Path, ...], mask: np.ndarray) 
     return kept.root / FOLDER / kept.subject / kept.name / kept.betas / f"session{number:02d}-{name}.npy"
 
 
-def _usable(path: Path, voxels: int) -> bool:
+def ready(space: Space, number: int, files: tuple[Path, ...], mask: np.ndarray) -> bool:
+    """Whether a session's prepared file is there and whole."""
+    path = place(space, number, files, mask)
     if not path.is_file():
         return False
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False).shape[1:] == (voxels,)
+        return np.load(path, mmap_mode="r", allow_pickle=False).shape[1:] == (int(mask.sum()),)
     except (ValueError, OSError, EOFError):  # somebody cut it short: it is made again
         return False
