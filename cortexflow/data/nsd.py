@@ -17,9 +17,12 @@ from pydantic import Field
 from torch import Tensor
 
 from cortexflow.catalog import Choices
-from cortexflow.data.base import Check, Cortex, Dataset, FolderName, Trials
+from cortexflow.data.base import Check, Cortex, FolderName, Trials
 from cortexflow.data.nsd_layout import splits
 from cortexflow.data.nsd_layout.cautions import cautions
+from cortexflow.data.nsd_layout.annotated import AnnotatedDataset
+from cortexflow.data.nsd_layout.annotations import annotations_there
+from cortexflow.data.nsd_layout.behaviour import Behaviour, read_behaviour
 from cortexflow.data.nsd_layout.checks import check_experiment, check_subject
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, Design, StimulusTable, read_design, read_table
 from cortexflow.data.nsd_layout.estimate import Estimate, estimate
@@ -43,7 +46,7 @@ class Order(NamedTuple):
     rows: Int[np.ndarray, " trials"]  # within the session
 
 
-class NSD(Dataset):
+class NSD(AnnotatedDataset):
     """The Natural Scenes Dataset.
 
     A stimulus id is the picture's place in ``nsd_stimuli.hdf5``, from 0. Responses are single-trial betas in percent signal
@@ -156,6 +159,20 @@ class NSD(Dataset):
         """
         return read_pictures(official(self.place, BRICK), stimuli, self.config.image_size)
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of the pictures in pixels."""
+        return self.config.image_size
+
+    def behaviour(self, subject: str) -> Behaviour:
+        """What the subject answered in each of :meth:`trials`, in their order.
+
+        Raises:
+            CortexflowError: The file is not there, or shows another picture in a trial than the design.
+        """
+        order = self._order(subject, tuple(self._sessions(subject)))
+        return read_behaviour(self.place, subject, self._design.of(subject), order.sessions, order.rows)
+
     def held_out(self) -> Int[Tensor, " stimuli"]:
         """The test pictures of the split, sorted. No subject's training trials show any of them."""
         return torch.from_numpy(self._test)
@@ -195,12 +212,12 @@ class NSD(Dataset):
         return read_table(self.place / TABLE)
 
     def checksums(self) -> dict[str, str]:
-        """Of every file of responses, of the plan and of the pictures; the size of the pictures.
+        """Of every file of responses, of the plan, of the pictures and of annotations that are there; the size of the pictures.
 
         The files are too large to be read whole: see :func:`cortexflow.data.nsd_layout.files.identity`.
         """
         plan = next((name for name in (DESIGN, TABLE) if (self.place / name).is_file()), DESIGN)
-        files = [official(self.place, plan), official(self.place, BRICK)]
+        files = [official(self.place, plan), official(self.place, BRICK), *annotations_there(self.place).values()]
         files += [path for subject in self.subjects for paths in self._space(subject).sessions().values() for path in paths]
         size = {"image size": "×".join(map(str, self.config.image_size))}
         return {path.relative_to(self.place).as_posix(): identity(path) for path in files} | size
