@@ -23,6 +23,7 @@ from cortexflow.data.nsd_layout.betas import PERCENT
 from cortexflow.data.nsd_layout.design import PER_SESSION, REPEATS, SESSIONS, Design
 from cortexflow.data.nsd_layout.heads import Head, head, save, write_labels
 from cortexflow.data.nsd_layout.miniature_runs import write_runs
+from cortexflow.data.nsd_layout.miniature_words import write_annotations, write_behaviour
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
 from cortexflow.data.nsd_layout.planning import dense, plan, spread, write_plan
 from cortexflow.data.nsd_layout.runs import CLOCKS
@@ -50,6 +51,7 @@ class Miniature(Choices):
         spaces: Which of the three to write.
         files: Of volumes.
         betas: Which estimates to write; all hold the same numbers.
+        annotations: Whether to write COCO's captions and outlines, of the scenes.
         timeseries: Whether to write the runs as well, of which the betas' responses are the answers to each picture.
         seed: Decides on every number.
     """
@@ -63,6 +65,7 @@ class Miniature(Choices):
     spaces: tuple[Literal["func1pt8mm", "func1mm", "fsaverage"], ...] = ("func1pt8mm",)
     files: tuple[Literal["nifti", "hdf5"], ...] = ("nifti", "hdf5")
     betas: tuple[Literal["b1", "b2", "b3"], ...] = ("b3",)
+    annotations: bool = True
     timeseries: bool = False
     seed: int = Field(0, ge=0)
 
@@ -126,8 +129,11 @@ def write_miniature(folder: Path | str, choices: Miniature | None = None) -> Wri
     study, stimuli = _study(choices, planned.design)
     heads = {subject: head(study, subject, choices.seed) for subject in study.subjects}
     _write_pictures(root / BRICK, study, stimuli)
+    if choices.annotations:
+        write_annotations(root, choices.seed, stimuli)
     for subject, place in heads.items():
         write_labels(root, subject, place, choices.spaces)
+        write_behaviour(root, subject, planned, choices.sessions, choices.seed)
         for space in choices.spaces:
             _write_sessions(root / "nsddata_betas/ppdata" / subject / space, study.trials(subject), place, choices)
             if choices.timeseries and space in CLOCKS:
