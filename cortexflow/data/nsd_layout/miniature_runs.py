@@ -36,7 +36,7 @@ class Disturbance(NamedTuple):
 
     noise: float = 1.0
     drift: float = 1.0
-    motion: float = 0.3
+    motion: float = 1.0
 
 
 class Scan(NamedTuple):

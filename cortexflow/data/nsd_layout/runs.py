@@ -158,7 +158,7 @@ def _column(path: Path, clock: Clock) -> Int[np.ndarray, " volumes"]:
     return values.astype(np.int64)
 
 
-def _as_planned(run: Run, stimuli: Int[np.ndarray, " trials"], planned: Int[np.ndarray, " trials"]) -> None:
+def _as_planned(run: Run, stimuli: Int[np.ndarray, " found"], planned: Int[np.ndarray, " planned"]) -> None:
     where, remedy = f"{run.design} and nsd_expdesign.mat disagree", "copy both again, of the same subject"
     if len(stimuli) != len(planned):
         raise CortexflowError(f"{where}: {len(stimuli)} pictures there, {len(planned)} in the plan; {remedy}")
