@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -50,6 +50,7 @@ from cortexflow.storage import (
     save_tensors,
 )
 
+CHECKED = 500  # validation trials whose samples are looked at after an epoch
 BESIDE = ("run.json", "space.safetensors", "voxels.safetensors", "metrics.jsonl")  # what a finished encoder vouches for
 
 
@@ -405,14 +406,20 @@ def fit(
 ) -> Encoder:
     """Fit an encoder to joined training trials; checkpoints go to ``folder`` where one is given."""
     encoder = build(config, joined, levels, cortex)
+    if encoder.reduces:
+        coordinates = encoder.reduce(joined.features, joined.trials.responses, joined.trials.groups)
+        joined = replace(joined, trials=replace(joined.trials, responses=coordinates))
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
-        encoder.solve(joined.features, joined.trials.responses, joined.trials.groups)
+        if not encoder.reduces:
+            encoder.solve(joined.features, joined.trials.responses, joined.trials.groups)
         return encoder.eval()
     training, validation = split_validation(joined, config.training.validation, config.seed)
     descent = Descent(encoder.to(machine.device), config, training, validation, folder, machine, world or World(machine.device))
     for _ in track(descent.epochs(), f"training {config.title}", total=config.training.epochs):
         pass
     encoder.cpu().eval()  # closed forms are solved where the trials are
+    if encoder.reduces:
+        return encoder
     with torch.no_grad():
         encoder.calibrate(validation.features, validation.trials.responses, validation.trials.groups)
     return encoder
@@ -472,7 +479,10 @@ class Descent:
 
     def _solve(self) -> None:
         trials = self.training.trials
-        self.encoder.cpu().solve(self.training.features, trials.responses, trials.groups)
+        if self.encoder.reduces:
+            self.best = self._validate()  # of the closed form, which training must better
+        else:
+            self.encoder.cpu().solve(self.training.features, trials.responses, trials.groups)
         self.encoder.to(self.device)
         self.best_state = {name: value.clone() for name, value in self.encoder.state_dict().items()}
 
@@ -485,7 +495,7 @@ class Descent:
         validation = self._validate()
         if not math.isfinite(validation):
             raise CortexflowError(f"validation loss is {validation} in epoch {epoch + 1}; lower training.learning_rate or look for extreme responses")
-        if validation < self.best:
+        if validation < self.best and self._sound():
             self.best = validation
             self.best_state = {name: value.clone() for name, value in self.encoder.state_dict().items()}
         self.rows.append({"epoch": epoch + 1, "training": sum(losses) / len(losses), "validation": validation})
@@ -495,7 +505,7 @@ class Descent:
             group["lr"] = self.choices.learning_rate * one_cycle(progress)
         self.optimiser.zero_grad(set_to_none=True)
         rows, weight = self.world.share(batch)
-        loss = self.encoder.loss(*self._batch(self.training, rows)) * weight
+        loss = self._loss(self.training, rows) * weight
         loss.backward()
         total = loss.detach()
         self.world.add([total, *(parameter.grad for parameter in self.encoder.parameters() if parameter.grad is not None)])
@@ -507,15 +517,22 @@ class Descent:
     def _validate(self) -> float:
         self.encoder.eval()
         rows = torch.arange(len(self.validation.trials)).split(self.choices.batch)
-        losses = [float(self.encoder.loss(*self._batch(self.validation, batch))) * len(batch) for batch in rows]
+        losses = [float(self._loss(self.validation, batch)) * len(batch) for batch in rows]
         return sum(losses) / len(self.validation.trials)
+
+    def _loss(self, joined: Joined, rows: Tensor) -> Tensor:
+        return (self.encoder.reduced_loss if self.encoder.reduces else self.encoder.loss)(*self._batch(joined, rows))
+
+    def _sound(self) -> bool:
+        rows = torch.arange(min(len(self.validation.trials), CHECKED))
+        return not self.encoder.reduces or self.encoder.sound(*self._batch(self.validation, rows))
 
     def _batch(self, joined: Joined, rows: Tensor) -> tuple[Tensor, Tensor]:
         return joined.features[rows].to(self.device), joined.trials.responses[rows].to(self.device)
 
     def _stale(self) -> int:
         """Epochs since the best one."""
-        return next((age for age, row in enumerate(reversed(self.rows)) if row["validation"] <= self.best), 0)
+        return next((age for age, row in enumerate(reversed(self.rows)) if row["validation"] <= self.best), len(self.rows))
 
     def _checkpoint(self) -> None:
         if self.state is None or self.log is None or not self.world.writes:
@@ -524,7 +541,7 @@ class Descent:
         tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-        save_tensors(self.state, tensors, {"rows": self.rows, "identity": self.identity})
+        save_tensors(self.state, tensors, {"rows": self.rows, "best": self.best, "identity": self.identity})
         self._write_log()
 
     def _write_log(self) -> None:
@@ -538,15 +555,14 @@ class Descent:
         if metadata.get("identity") != self.identity:
             raise CortexflowError(f"{self.state} belongs to another configuration; delete it to start afresh")
         try:
-            self._adopt(tensors, metadata["rows"])
+            self._adopt(tensors, metadata["rows"], metadata["best"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DamagedFileError(f"{self.state} does not hold a whole state of training ({error}); delete it to start afresh") from error
         if self.world.writes:
             self._write_log()  # the state is written before the log, and the run may have been killed between them
 
-    def _adopt(self, tensors: Mapping[str, Tensor], rows: list[dict[str, Any]]) -> None:
-        self.rows = rows
-        self.best = min((row["validation"] for row in self.rows), default=math.inf)
+    def _adopt(self, tensors: Mapping[str, Tensor], rows: list[dict[str, Any]], best: float) -> None:
+        self.rows, self.best = rows, best
         adopt(self.encoder, _under("encoder.", tensors))
         self.encoder.to(self.device)
         self.best_state = {name: value.to(self.device) for name, value in _under("best.", tensors).items()}

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -37,6 +38,8 @@ class Encoder(nn.Module, ABC):
     class Config(Choices):
         """Choices of an encoder."""
 
+    reduces: ClassVar[bool] = False  # whether gradient training sees the numbers of `reduce` instead of all responses
+
     def __init__(
         self,
         features: int,
@@ -69,6 +72,30 @@ class Encoder(nn.Module, ABC):
         groups: Int[Tensor, " trials"],
     ) -> None:
         """The closed-form part of the fit, on training trials. ``groups`` (the pictures) are never split between folds."""
+
+    def reduce(
+        self,
+        features: Float[Tensor, "trials features"],
+        responses: Float[Tensor, "trials voxels"],
+        groups: Int[Tensor, " trials"],
+    ) -> Float[Tensor, "trials coordinates"]:
+        """:meth:`solve` on all training trials, and the few numbers of each that :meth:`reduced_loss` needs.
+
+        A model with ``reduces`` is trained on these, as they would be of trials that the closed form was not fitted to, so that
+        the number of voxels leaves the training loop. It makes its parameters here, or none where nothing is left to train.
+        """
+        raise NotImplementedError
+
+    def reduced_loss(self, features: Float[Tensor, "trials features"], coordinates: Float[Tensor, "trials coordinates"]) -> Float[Tensor, ""]:
+        """As :meth:`loss`, of reduced trials."""
+        raise NotImplementedError
+
+    def sound(self, features: Float[Tensor, "trials features"], coordinates: Float[Tensor, "trials coordinates"]) -> bool:
+        """Whether samples are sane on these validation trials; an epoch after which they are not is never kept."""
+        return True
+
+    def grow(self, state: Mapping[str, Tensor]) -> None:
+        """Make the parts whose presence and sizes the fit decided, before a state is loaded."""
 
     @abstractmethod
     def loss(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"]) -> Float[Tensor, ""]:
@@ -171,6 +198,8 @@ def adopt(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         KeyError, AttributeError, TypeError, ValueError, RuntimeError: The state is not one of this module, or holds NaN.
     """
+    if isinstance(module, Encoder):
+        module.grow(state)
     for name, value in state.items():
         if value.is_floating_point() and value.isnan().any():
             raise ValueError(f"{name} holds NaN")

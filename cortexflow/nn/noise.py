@@ -127,7 +127,8 @@ class FactorNoise(Noise):
         return self.loadings @ self.loadings.T + self.uniquenesses.diag()
 
     def _fit(self, residuals: Tensor, groups: Tensor) -> tuple[Tensor, "Optimism"]:
-        factors = choose_factors(residuals, groups, self._candidates(*residuals.shape), factor_log_prob)
+        candidates = (self.factors,) if self.factors is not None else factor_candidates(*residuals.shape)
+        factors = choose_factors(residuals, groups, candidates, factor_log_prob)
         loadings, unique = fit_factors(residuals, factors)
         optimism = Optimism.of(residuals, groups, factors)
         basis, z, log_rho = _coordinates(residuals, loadings, unique)
@@ -136,12 +137,6 @@ class FactorNoise(Noise):
         self.uniquenesses = unique * rest.float()
         self.loadings = unique.sqrt()[:, None] * basis * (spread - rest).clamp(min=0).sqrt().float()
         return basis, optimism
-
-    def _candidates(self, trials: int, voxels: int) -> Sequence[int]:
-        if self.factors is not None:
-            return (self.factors,)
-        most = min(trials // TRIALS_PER_FACTOR, voxels // 4)
-        return [factors for factors in CANDIDATES if factors <= most] or [0]
 
 
 class RadialFactorNoise(FactorNoise):
@@ -178,7 +173,7 @@ class RadialFactorNoise(FactorNoise):
         scale = self.spread * (self.coupling * (log_rho - mean)).exp()[:, None]
         factors = (_normal_log_prob(z / scale) - scale.log()).sum(1)
         length = _normal_log_prob((log_rho - mean) / deviation) - deviation.log()
-        return factors + length - rest * log_rho - _log_sphere(rest) - 0.5 * self.uniquenesses.log().sum()
+        return factors + length - rest * log_rho - log_sphere(rest) - 0.5 * self.uniquenesses.log().sum()
 
     def sample(self, n: int) -> Float[Tensor, "n voxels"]:
         """A length, factors that grow with it, and a direction uniform among those without factors."""
@@ -201,7 +196,7 @@ class RadialFactorNoise(FactorNoise):
         return root[:, None] * inner * root
 
     def _coordinates(self, residuals: Tensor) -> tuple[Tensor, Tensor]:
-        return _along(residuals / self.uniquenesses.sqrt(), self.basis)
+        return along(residuals / self.uniquenesses.sqrt(), self.basis)
 
 
 @dataclass(frozen=True)
@@ -235,7 +230,7 @@ class Optimism:
         parts = [cls._part(residuals, fold == part, factors) for part in range(count)]
         z, log_rho, log_rho_fitted = (torch.cat(values) for values in zip(*parts, strict=True))
         centred = log_rho - log_rho.mean()
-        coupling = _coupling(z, centred)
+        coupling = growth(z, centred)
         share = 1 - 1 / count
         return cls(
             z.square().mean(0).sqrt() ** share,
@@ -250,8 +245,14 @@ class Optimism:
         """Coordinates of held-out trials, and lengths of fitted ones, in units of those of fitted ones."""
         loadings, unique = fit_factors(residuals[~held], factors)
         basis, z, log_rho = _coordinates(residuals[~held], loadings, unique)
-        z_held, log_rho_held = _along(residuals[held] / unique.sqrt(), basis)
+        z_held, log_rho_held = along(residuals[held] / unique.sqrt(), basis)
         return z_held / z.square().mean(0).sqrt(), log_rho_held - log_rho.mean(), log_rho - log_rho.mean()
+
+
+def factor_candidates(trials: int, voxels: int) -> Sequence[int]:
+    """Numbers of factors that so many trials and voxels may have."""
+    most = min(trials // TRIALS_PER_FACTOR, voxels // 4)
+    return [factors for factors in CANDIDATES if factors <= most] or [0]
 
 
 def make_noise(kind: Kind, voxels: int, factors: int | None = None) -> Noise:
@@ -271,17 +272,20 @@ def _coordinates(residuals: Tensor, loadings: Tensor, unique: Tensor) -> tuple[T
     """A basis of the whitened factors, the residuals along it, and the log length of their rest."""
     whitened = (loadings / unique.sqrt()[:, None]).double()
     basis = torch.linalg.svd(whitened, full_matrices=False)[0].float()
-    return basis, *_along(residuals / unique.sqrt(), basis)
+    return basis, *along(residuals / unique.sqrt(), basis)
 
 
-def _along(whitened: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+def along(
+    whitened: Float[Tensor, "trials voxels"], basis: Float[Tensor, "voxels factors"]
+) -> tuple[Float[Tensor, "trials factors"], Float[Tensor, " trials"]]:
+    """Coordinates along an orthonormal basis, and the log length of what is left."""
     z = whitened @ basis
     # The basis is orthonormal, so the rest's square is a difference; it is formed in float64 because both are large.
     square = whitened.double().square().sum(1) - z.double().square().sum(1)
     return z, 0.5 * square.clamp(min=1e-12).log().to(whitened.dtype)
 
 
-def _coupling(z: Tensor, log_rho: Tensor) -> Tensor:
+def growth(z: Float[Tensor, "trials factors"], log_rho: Float[Tensor, " trials"]) -> Float[Tensor, ""]:
     """The exponent a of the highest likelihood, the spreads being free; ``log_rho`` has mean 0, so that only they remain."""
     if not z.shape[1]:
         return z.new_zeros(())
@@ -297,6 +301,6 @@ def _normal_log_prob(values: Tensor) -> Tensor:
     return -0.5 * (values.square() + math.log(2 * math.pi))
 
 
-def _log_sphere(dimensions: int) -> float:
+def log_sphere(dimensions: int) -> float:
     """Log surface of the unit sphere in this many dimensions."""
     return math.log(2) + dimensions / 2 * math.log(math.pi) - math.lgamma(dimensions / 2)
