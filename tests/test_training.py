@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import torch
 from cortexflow.data.base import Trials
 from cortexflow.data.simulated import Simulated
 from cortexflow.encoding.base import load_encoder
+from cortexflow.encoding.flow import FlowEncoder
 from cortexflow.encoding.mlp import MLPEncoder
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.storage import load_json, load_tensors
@@ -22,6 +24,7 @@ from cortexflow.training import (
     Run,
     RunConfig,
     check_split,
+    fit,
     fit_space,
     join,
     one_cycle,
@@ -133,6 +136,40 @@ def test_an_interrupted_run_resumes_to_the_same_bits(finished, machine, tmp_path
     resumed = train(config(), tmp_path / "run", machine, resume=True)
     assert same(weights(resumed.folder), weights(finished.folder))
     assert (resumed.folder / "metrics.jsonl").read_text() == (finished.folder / "metrics.jsonl").read_text()
+
+
+def test_a_flow_is_trained_on_few_numbers_and_resumes_to_the_same_bits(machine, tmp_path, monkeypatch):
+    choices = config(encoder={"name": "flow", "couplings": 1, "width": 8, "context": 4, "factors": 2, "per_area": 3})
+    whole = train(choices, tmp_path / "whole", machine)
+    rows = [json.loads(row) for row in (whole.folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 6 and rows[-1]["training"] < rows[0]["training"]
+    run_epoch = Descent._epoch
+
+    def interrupted(self, number):
+        assert self.training.trials.voxels == sum(self.encoder.coordinates.widths) < 40
+        if number == 3:
+            raise KilledError
+        run_epoch(self, number)
+
+    monkeypatch.setattr(Descent, "_epoch", interrupted)
+    with pytest.raises(KilledError):
+        train(choices, tmp_path / "run", machine)
+    monkeypatch.undo()
+    resumed = train(choices, tmp_path / "run", machine, resume=True)
+    assert same(weights(resumed.folder), weights(whole.folder))
+    assert (resumed.folder / "metrics.jsonl").read_text() == (whole.folder / "metrics.jsonl").read_text()
+
+
+def test_an_epoch_with_unsound_samples_is_never_kept(joined, machine, monkeypatch):
+    choices = config(encoder={"name": "flow", "couplings": 1, "width": 8, "context": 4, "factors": 2, "per_area": 3})
+    monkeypatch.setattr(FlowEncoder, "sound", lambda self, features, coordinates: False)
+    monkeypatch.setattr(Descent, "_validate", lambda self: -float(len(self.rows)))  # every epoch looks better than the last
+    encoder = fit(choices, joined[0], joined[1], open_study(choices, machine).cortex, None, machine)
+    features, responses = joined[0].features, joined[0].trials.responses
+    with torch.no_grad():
+        kept = encoder.log_prob(features, responses)
+        encoder.flow = None
+        torch.testing.assert_close(kept, encoder.log_prob(features, responses), atol=1e-3, rtol=1e-5)  # the closed form
 
 
 def test_a_process_killed_by_the_system_resumes_to_the_same_bits(finished, machine, tmp_path):
