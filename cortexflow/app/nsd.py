@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from cortexflow.app.options import screen
+from cortexflow.app.options import Data, Settings, screen, show_checks, this_machine
+from cortexflow.app.settings import read_tree
+from cortexflow.progress import track, transferring
 
 if TYPE_CHECKING:
     from cortexflow.data.nsd_layout.download import Bucket, Plan, Remote
@@ -69,8 +72,6 @@ def _terms(root: Path, accepts: bool) -> None:
 
 
 def _fetch(bucket: "Bucket", plan: "Plan", jobs: int) -> None:
-    from cortexflow.progress import transferring
-
     with transferring("fetching", plan.left) as advance:
         verified = bucket.fetch(plan, jobs, advance)
     by_size = sorted(key for key, compared in verified.items() if not compared)
@@ -115,3 +116,96 @@ def _show_estimate(folders: "list[Part]", why: str) -> None:
         table.add_row(what, f"{count}{more}" if count else "unknown", size_text(sum(size for _, size in known)) if known else "unknown")
     screen().print(table)
     screen().print(f"at most {size_text(total)}, without what is unknown")
+
+
+@nsd_app.command("check")
+def check(
+    settings: Settings = None,
+    data: Data = None,
+    subjects: Subjects = None,
+    sessions: Annotated[str | None, typer.Option(help="1-10 …: these must be there. Gaps are only named unless given.")] = None,
+    official: Annotated[bool, typer.Option("--official", help="Every shape must be the published one, as for full-size data anyway.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every file to its end, with its checksums.")] = False,
+) -> None:
+    """Go over every file of the dataset that is there: it opens, is whole, fits the others; ends with 1 if anything is wrong."""
+    from cortexflow.data.nsd_layout.inspection import Inspection
+    from cortexflow.data.nsd_layout.inventory import numbers
+
+    dataset = _dataset(settings, data)
+    names = _named(subjects)
+    wanted = numbers(sessions) if sessions is not None else None
+    look = Inspection(dataset.place, dataset.config.mask, names, wanted, official, deep)
+    show_checks(list(track(look.checks(), "checking")))
+
+
+@nsd_app.command("prepare")
+def prepare(
+    settings: Settings = None,
+    data: Data = None,
+    subjects: Subjects = None,
+    what: Annotated[str, typer.Option(help="betas, timeseries, or both.")] = "betas",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would take, and prepare nothing.")] = False,
+) -> None:
+    """Keep the voxels of the mask in a file per session (or run); run again to continue."""
+    from cortexflow.data.nsd_layout.estimate import check_room
+    from cortexflow.data.nsd_layout.inventory import among, selected
+
+    kinds = {"betas": "nsd", "timeseries": "nsd_timeseries"}
+    chosen = selected(what, kinds)
+    among("part to prepare", chosen, kinds)
+    plans = []
+    for kind in chosen:
+        dataset = _dataset(settings, data, kinds[kind])
+        plans += [(dataset, dataset.estimate(subject)) for subject in _those_there(dataset, subjects)]
+    for _, one in plans:
+        screen().print(str(one), highlight=False)
+    check_room(plans[0][0].place, [one for _, one in plans])
+    for dataset, one in () if dry_run else plans:
+        files = dataset.prepare(one.subject)
+        screen().print(f"{one.subject}: {len(files)} files are in {files[0].parent}")
+
+
+@nsd_app.command("info")
+def info(settings: Settings = None, data: Data = None, subjects: Subjects = None) -> None:
+    """Sessions, trials, repeats, pictures, areas, the split and cautions of each subject, without reading a response."""
+    from cortexflow.data.nsd_layout.summary import summary
+
+    dataset = _dataset(settings, data)
+    screen().print(f"[bold]nsd[/bold]: {dataset.title}")
+    chosen = _those_there(dataset, subjects)
+    for subject in chosen:
+        screen().print(f"\n[bold]{subject}[/bold]")
+        table = Table(box=None, show_header=False)
+        for name, value in summary(dataset, subject).items():
+            table.add_row(name, escape(value))
+        screen().print(table)
+    screen().print("\n[bold]cautions[/bold]")
+    for sentence in dict.fromkeys(sentence for subject in chosen for sentence in dataset.cautions(subject)):
+        screen().print(f"- {sentence}", highlight=False)
+
+
+def _dataset(settings: list[str] | None, data: Path | None, entry: str = "nsd") -> Any:
+    """The study with a command's settings, its folder there."""
+    from cortexflow.training import open_dataset
+
+    dataset = open_dataset({"name": entry, **read_tree(None, settings or [])}, this_machine("cpu", data, None))
+    assert dataset.place is not None  # asked for: its error is the first one
+    return dataset
+
+
+def _named(subjects: str | None) -> tuple[str, ...] | None:
+    from cortexflow.data.nsd_layout.inventory import SUBJECTS, among, selected
+
+    if subjects is None:
+        return None
+    names = selected(subjects, SUBJECTS)
+    among("subject", names, SUBJECTS)
+    return names
+
+
+def _those_there(dataset: Any, subjects: str | None) -> tuple[str, ...]:
+    """The subjects that are asked for, or all of whom there is something."""
+    names = _named(subjects) or dataset.subjects
+    for name in names:
+        dataset.check_subject(name)
+    return names

@@ -24,6 +24,7 @@ from cortexflow.data.nsd_layout.cautions import cautions
 from cortexflow.data.nsd_layout.checks import check_experiment
 from cortexflow.data.nsd_layout.design import DESIGN, TABLE, Design, read_design
 from cortexflow.data.nsd_layout.detrended import Cleaning, Kept, detrended, kept_in, place
+from cortexflow.data.nsd_layout.estimate import Estimate, estimate_runs
 from cortexflow.data.nsd_layout.files import identity, official
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE, read_pictures
 from cortexflow.data.nsd_layout.run_splits import Events, Leak, Split, drawn_runs, leak
@@ -226,6 +227,10 @@ class NSDTimeSeries(Dataset):
             silent |= ~detrended(run, kept).any(0)
         _tell_of_silence(subject, torch.from_numpy(silent))
         return [place(run, kept) for run in runs]
+
+    def estimate(self, subject: str) -> Estimate:
+        """What :meth:`prepare` will take of disk and memory, computed without reading a run."""
+        return estimate_runs(subject, self._runs(subject), self._kept(subject))
 
     def cautions(self, subject: str) -> tuple[str, ...]:
         """What the data paper and the data manual warn of."""

@@ -12,6 +12,7 @@ from cortexflow.data.nsd_layout.design import DESIGN, PICTURES, TABLE, read_desi
 from cortexflow.data.nsd_layout.files import official
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
 from cortexflow.data.nsd_layout.spaces import Space
+from cortexflow.data.nsd_layout.wholeness import check_length, read_through
 from cortexflow.data.volumes_on_disk import readable
 from cortexflow.errors import CortexflowError
 
@@ -31,18 +32,37 @@ def check_subject(space: Space, sessions: Mapping[int, tuple[Path, ...]], planne
         planned: How many sessions the subject had.
         atlas: The label map that is the mask.
     """
-    subject, root = space.kept.subject, space.kept.root
+    subject = space.kept.subject
     yield Check(f"{subject}, {space.kept.name}, {space.kept.betas}", f"{len(sessions)} of {planned} sessions{_lacking(sessions)}")
     try:
         mask = space.mask(atlas)
     except CortexflowError as error:
         yield Check(f"{subject}, mask {atlas}", wrong=str(error))
         return
-    yield Check(f"{subject}, mask {atlas}", f"{int(mask.sum())} of {_by(mask.shape)}")
+    yield Check(f"{subject}, mask {atlas}", f"{int(mask.sum())} of {by(mask.shape)}")
+    yield from check_areas(space, mask)
+    yield from check_sessions(space, sessions, mask)
+
+
+def check_areas(space: Space, mask: np.ndarray) -> Iterator[Check]:
+    """Every label map that is there, and how much of the mask its areas have."""
     for name in space.atlases():
-        yield Check.of(f"{subject}, {name}", partial(_look_at_areas, space, name, mask))
+        yield Check.of(f"{space.kept.subject}, {name}", partial(_look_at_areas, space, name, mask))
+
+
+def check_sessions(space: Space, sessions: Mapping[int, tuple[Path, ...]], mask: np.ndarray, deep: bool = False) -> Iterator[Check]:
+    """Every session by its header and its length; with ``deep``, read to its end."""
     for files in sessions.values():
-        yield Check.of(files[0].relative_to(root).as_posix(), partial(space.look, files, mask))
+        yield Check.of(files[0].relative_to(space.kept.root).as_posix(), partial(_look_at_session, space, files, mask, deep))
+
+
+def _look_at_session(space: Space, files: tuple[Path, ...], mask: np.ndarray, deep: bool) -> str:
+    said = space.look(files, mask)
+    for path in files:
+        check_length(path)
+        if deep:
+            read_through(path)
+    return said
 
 
 def _lacking(sessions: Mapping[int, tuple[Path, ...]]) -> str:
@@ -78,5 +98,6 @@ def _look_at_areas(space: Space, name: str, mask: np.ndarray) -> str:
     return ", ".join(f"{area} {int(members.sum())}" for area, members in space.areas(name, mask).items()) or "no area in the mask"
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def by(shape: tuple[int, ...]) -> str:
+    """The sides of a grid in words."""
     return " × ".join(map(str, shape))

@@ -1,15 +1,18 @@
 """What preparing a subject will take, computed before anything is read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from cortexflow.data.nsd_layout.design import PER_SESSION
+from cortexflow.data.nsd_layout.detrended import TOGETHER, place
+from cortexflow.data.nsd_layout.detrended import Kept as KeptRuns
 from cortexflow.data.nsd_layout.download import check_space, size_text
 from cortexflow.data.nsd_layout.prepared import FOLDER, ready
+from cortexflow.data.nsd_layout.runs import Run
 from cortexflow.data.nsd_layout.spaces import Space
 from cortexflow.data.volumes_on_disk import BLOCK
 from cortexflow.errors import CortexflowError
@@ -20,24 +23,26 @@ class Estimate(NamedTuple):
 
     Arguments:
         subject: Whose.
+        what: What is prepared one after the other, ``sessions`` or ``runs``.
+        left: How many of them are to be read now.
+        ready: How many are prepared already.
         voxels: Of the mask.
-        sessions: To be read now.
-        ready: Sessions that are prepared already.
         disk: Bytes that will be written.
         memory: Bytes that are held at most, beside Python and its libraries.
     """
 
     subject: str
-    voxels: int
-    sessions: int
+    what: str
+    left: int
     ready: int
+    voxels: int
     disk: int
     memory: int
 
     def __str__(self) -> str:
         done = f", {self.ready} more are prepared" if self.ready else ""
-        takes = f"{size_text(self.disk)} of disk and {size_text(self.memory)} of memory beside Python's own"
-        return f"{self.subject}: {self.sessions} sessions of {self.voxels} voxels{done}; at most {takes}"
+        takes = f"{size_text(self.disk)} of disk and at most {size_text(self.memory)} of memory beside Python's own"
+        return f"{self.subject}: {self.left} {self.what} of {self.voxels} voxels{done}; {takes}"
 
 
 def estimate(kept: Space, sessions: Mapping[int, tuple[Path, ...]], mask: np.ndarray) -> Estimate:
@@ -50,11 +55,25 @@ def estimate(kept: Space, sessions: Mapping[int, tuple[Path, ...]], mask: np.nda
     """
     voxels, width = int(mask.sum()), 4 if kept.kept.name == "fsaverage" else 2
     done = sum(ready(kept, number, files, mask) for number, files in sessions.items())
-    session = PER_SESSION * voxels * width
-    left = len(sessions) - done
-    # the session, once more while its axes are put in order, a block of the file, and the mask as places
-    memory = 2 * session + BLOCK + mask.size * (width + 1) + 32 * voxels
-    return Estimate(kept.kept.subject, voxels, left, done, left * session, memory if left else 0)
+    session, left = PER_SESSION * voxels * width, len(sessions) - done
+    # the session, once more while its axes are put in order, a block of the file, a trial of it, and the mask as places
+    memory = 2 * session + BLOCK + mask.size * (width + 1) + 64 * voxels
+    return Estimate(kept.kept.subject, "sessions", left, done, voxels, left * session, memory if left else 0)
+
+
+def estimate_runs(subject: str, runs: Sequence[Run], kept: KeptRuns) -> Estimate:
+    """What :meth:`cortexflow.data.nsd_timeseries.NSDTimeSeries.prepare` will take.
+
+    Arguments:
+        subject: Whose.
+        runs: Those that are to be prepared.
+        kept: Where and how they are kept.
+    """
+    voxels, done = int(kept.mask.sum()), sum(place(run, kept).is_file() for run in runs)
+    run, left = 4 * kept.clock.volumes * voxels, len(runs) - done
+    # as it is stored and as it becomes, some voxels in double precision, a volume of the file, and the mask as places
+    memory = 2 * run + 4 * 8 * kept.clock.volumes * min(TOGETHER, voxels) + BLOCK + 5 * kept.mask.size + 64 * voxels
+    return Estimate(subject, "runs", left, done, voxels, left * run, memory if left else 0)
 
 
 def check_room(root: Path, estimates: list[Estimate]) -> None:
@@ -63,6 +82,6 @@ def check_room(root: Path, estimates: list[Estimate]) -> None:
     Raises:
         CortexflowError: The disk is too small, or the folder cannot be written to.
     """
-    if any(one.sessions for one in estimates) and not os.access(root, os.W_OK):
-        raise CortexflowError(f"{root} cannot be written to, prepared sessions are kept in its folder {FOLDER}; change its permissions or copy it")
+    if any(one.left for one in estimates) and not os.access(root, os.W_OK):
+        raise CortexflowError(f"{root} cannot be written to, what is prepared is kept in its folder {FOLDER}; change its permissions or copy it")
     check_space(root, sum(one.disk for one in estimates), "choose fewer subjects or a smaller mask (-s mask=prf-visualrois)")

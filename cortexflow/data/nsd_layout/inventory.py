@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from math import prod
 from typing import NamedTuple
 
+from cortexflow.data.nsd_layout.atlases import DRAWN
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, PICTURES, TABLE
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
 from cortexflow.data.nsd_layout.planning import RUNS
@@ -18,10 +19,12 @@ from cortexflow.data.nsd_layout.spaces import BETAS, SIDES
 from cortexflow.errors import CortexflowError
 
 VOLUMES = {space: clock.volumes + 1 for space, clock in CLOCKS.items()}  # spaces of voxels, and the volumes of a run in each
-SPACES = (*VOLUMES, "fsaverage")
+SURFACES = ("fsaverage", "nativesurface")
+SPACES = (*VOLUMES, *SURFACES)
 VERTICES = 163_842  # of one hemisphere of the average brain
+ATLASES = (*DRAWN, "Kastner2015", "HCP_MMP1", "corticalsulc")
 MAPS = ("floc_*tval", "prf_*", "R2", "signaldropout*", "T1_to_func*")
-SURFACES = ("white", "pial", "inflated", "sphere", "sphere.reg", "curv", "sulc", "layerB?")
+SHEETS = ("white", "pial", "inflated", "sphere", "sphere.reg", "curv", "sulc", "layerB?")
 WHAT = {
     "design": "which picture was on in which trial",
     "pictures": "the 73,000 photographs in one file",
@@ -56,7 +59,11 @@ class Facts(NamedTuple):
 
     def grid(self, space: str) -> tuple[int, ...]:
         """The shape of a mask: three sides in voxels, or the vertices of both hemispheres."""
-        return getattr(self, space) if space in VOLUMES else (2 * VERTICES,)
+        return getattr(self, space) if space in VOLUMES else (sum(self.vertices(space)),)
+
+    def vertices(self, space: str) -> tuple[int, int]:
+        """Of the left and the right hemisphere of a surface."""
+        return (VERTICES, VERTICES) if space == "fsaverage" else (self.lh, self.rh)
 
 
 SUBJECTS = {
@@ -178,16 +185,13 @@ def _common(selection: Selection) -> Iterator[Part]:
     folder, names = DESIGN.rpartition("/")[0], tuple(name.rpartition("/")[2] for name in (DESIGN, TABLE))
     yield Part("design", folder, names, names, 16 << 20)
     yield _one("pictures", BRICK, PICTURES * SIDE * SIDE * 3)
-    label = "nsddata/freesurfer/fsaverage/label"
-    yield Part("rois", label, ("*.ctab",))
-    if "fsaverage" in selection.spaces:
-        yield Part("rois", label, tuple(f"{side}.*.mgz" for side in SIDES))
+    yield from _labels(selection, "fsaverage", "fsaverage")
     yield Part("surfaces", "nsddata/freesurfer/fsaverage/surf", _sheets())
 
 
 def _of_subject(selection: Selection, subject: str) -> Iterator[Part]:
     facts, sessions, data = SUBJECTS[subject], selection.of(subject), f"nsddata/ppdata/{subject}"
-    yield Part("rois", f"nsddata/freesurfer/{subject}/label", ("*.ctab",))
+    yield from _labels(selection, subject, "nativesurface")
     for space in selection.volumes:
         around = ("brainmask.nii.gz", "mean.nii.gz")
         yield Part("rois", f"{data}/{space}/roi", ("*.nii.gz",))
@@ -202,15 +206,24 @@ def _of_subject(selection: Selection, subject: str) -> Iterator[Part]:
     yield Part("surfaces", f"nsddata/freesurfer/{subject}/surf", _sheets())
 
 
+def _labels(selection: Selection, owner: str, space: str) -> Iterator[Part]:
+    """The names of areas, and the areas themselves where they are asked for on this owner's surface."""
+    folder = f"nsddata/freesurfer/{owner}/label"
+    yield Part("rois", folder, ("*.ctab",))
+    if space in selection.spaces:
+        yield Part("rois", folder, tuple(f"{side}.{name}.mgz" for side in SIDES for name in ATLASES))
+
+
 def _sessions(selection: Selection, subject: str, space: str, betas: str, sessions: tuple[int, ...]) -> Iterator[Part]:
-    folder, grid = f"nsddata_betas/ppdata/{subject}/{space}/{BETAS[betas]}", SUBJECTS[subject].grid(space)
-    surface = space == "fsaverage"
-    ending = "mgh" if surface else {"hdf5": "hdf5", "nifti": "nii.gz"}[selection.files]
-    prefixes = tuple(f"{side}." for side in SIDES) if surface else ("",)
-    names = tuple(f"{prefix}betas_session{number:02d}.{ending}" for number in sessions for prefix in prefixes)
-    yield Part("betas", folder, names, names, (4 * VERTICES if surface else 2 * prod(grid)) * PER_SESSION)
-    ratios = tuple(f"{prefix}ncsnr.{ending}" if surface else "ncsnr.nii.gz" for prefix in prefixes)
-    yield Part("betas", folder, ratios, ratios, 4 * (VERTICES if surface else prod(grid)))
+    """A file per session, on surfaces one for each hemisphere, and the noise ratio."""
+    folder, facts = f"nsddata_betas/ppdata/{subject}/{space}/{BETAS[betas]}", SUBJECTS[subject]
+    ending = {"fsaverage": "mgh", "nativesurface": "hdf5"}.get(space, {"hdf5": "hdf5", "nifti": "nii.gz"}[selection.files])
+    places = zip(SIDES, facts.vertices(space), strict=True) if space in SURFACES else [("", prod(facts.grid(space)))]
+    for side, count in places:
+        prefix, ratio = f"{side}." if side else "", "mgh" if side else "nii.gz"
+        names = tuple(f"{prefix}betas_session{number:02d}.{ending}" for number in sessions)
+        yield Part("betas", folder, names, names, PER_SESSION * count * (4 if space == "fsaverage" else 2))
+        yield Part("betas", folder, (f"{prefix}ncsnr.{ratio}",), (f"{prefix}ncsnr.{ratio}",), 4 * count)
 
 
 def _runs(subject: str, space: str, sessions: tuple[int, ...]) -> Iterator[Part]:
@@ -232,7 +245,7 @@ def _one(what: str, name: str, size: int) -> Part:
 
 
 def _sheets() -> tuple[str, ...]:
-    return tuple(f"{side}.{name}" for side in SIDES for name in SURFACES)
+    return tuple(f"{side}.{name}" for side in SIDES for name in SHEETS)
 
 
 def selected(text: str, known: Collection[str]) -> tuple[str, ...]:
