@@ -108,8 +108,8 @@ class FlowEncoder(DensityEncoder):
         return -self._log_prob(features, coordinates).mean() / self.voxels
 
     def grow(self, state: Mapping[str, Tensor]) -> None:
-        """Make the flow that a stored state has."""
-        if any(name.startswith("flow.") for name in state):
+        """Make the flow that a stored state has, unless it is there: an optimiser may hold its parameters."""
+        if self.flow is None and any(name.startswith("flow.") for name in state):
             self.plan, self.coordinates.sizes = state["plan"], state["coordinates.sizes"]
             self._grow()
 
