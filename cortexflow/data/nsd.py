@@ -5,8 +5,8 @@ there. Nothing is fetched; who uses the data accepts their terms first.
 """
 
 import warnings
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -19,18 +19,22 @@ from torch import Tensor
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Check, Cortex, FolderName, Trials
 from cortexflow.data.nsd_layout import splits
-from cortexflow.data.nsd_layout.cautions import cautions
 from cortexflow.data.nsd_layout.annotated import AnnotatedDataset
 from cortexflow.data.nsd_layout.annotations import annotations_there
 from cortexflow.data.nsd_layout.behaviour import Behaviour, read_behaviour
+from cortexflow.data.nsd_layout.cautions import cautions
+from cortexflow.data.nsd_layout.ceiling import Agreement, agreement, recomputed
 from cortexflow.data.nsd_layout.checks import check_experiment, check_subject
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, Design, StimulusTable, read_design, read_table
 from cortexflow.data.nsd_layout.estimate import Estimate, estimate
 from cortexflow.data.nsd_layout.files import identity, official
+from cortexflow.data.nsd_layout.flaws import Flaws
 from cortexflow.data.nsd_layout.inventory import SUBJECTS
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE, read_pictures
-from cortexflow.data.nsd_layout.prepared import place, prepared
+from cortexflow.data.nsd_layout.prepared import place, prepared, ready
+from cortexflow.data.nsd_layout.retinotopy import Fields
 from cortexflow.data.nsd_layout.spaces import Kept, Space, space
+from cortexflow.data.nsd_layout.transforms import DEPTHS, Method, to_fsaverage
 from cortexflow.data.pictures_on_disk import ImageSize
 from cortexflow.data.presentations import occurrences
 from cortexflow.errors import CortexflowError, CortexflowWarning
@@ -62,7 +66,7 @@ class NSD(AnnotatedDataset):
 
         Arguments:
             study: The name of its folder.
-            space: Volumes of 1.8 or 1 mm in the subject's own head, or the vertices of the average brain.
+            space: Volumes of 1.8 or 1 mm in the subject's own head, the vertices of the average brain, or those of the subject's own.
             betas: ``b1`` with one response shape for all voxels, ``b2`` with one for each, ``b3`` denoised and regularised as well.
             files: Which files of a volume to read; HDF5 first where both are there.
             mask: The label map whose voxels above 0 are used, or ``brainmask``.
@@ -75,7 +79,7 @@ class NSD(AnnotatedDataset):
         """
 
         study: FolderName = "nsd"
-        space: Literal["func1pt8mm", "func1mm", "fsaverage"] = "func1pt8mm"
+        space: Literal["func1pt8mm", "func1mm", "fsaverage", "nativesurface"] = "func1pt8mm"
         betas: Literal["b1", "b2", "b3"] = "b3"
         files: Literal["any", "hdf5", "nifti"] = "any"
         mask: str = "nsdgeneral"
@@ -93,6 +97,7 @@ class NSD(AnnotatedDataset):
     def __init__(self, config: Choices | None = None, root: Path | str | None = None) -> None:
         super().__init__(config, root)
         self._masks: dict[str, np.ndarray] = {}
+        self._flaws: dict[str, list[str]] = {}
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -110,19 +115,25 @@ class NSD(AnnotatedDataset):
     def trials(self, subject: str) -> Trials:
         """Every trial that the configuration asks for, in the order of recording, percent signal change.
 
-        ``repeats`` counts what the subject had seen, whether or not that session is there.
+        ``repeats`` counts what the subject had seen, whether or not that session is there. A warning counts voxels that never change
+        within a session and those that reach the limit of 16-bit integers.
 
         Raises:
             CortexflowError: A file is missing or disagrees with another one, or more sessions are asked for than there are.
         """
         found, mask = self._sessions(subject), self._mask(subject)
         order = self._order(subject, tuple(found))
-        responses = torch.empty(len(order.stimuli), int(mask.sum()))
+        responses, flaws = torch.empty(len(order.stimuli), int(mask.sum())), Flaws(subject, int(mask.sum()))
         for number, files in track(found.items(), subject, len(found)):
             here = order.sessions == number
             if here.any():
-                stored = prepared(self._space(subject), number, files, mask)[order.rows[here]]
-                responses[torch.from_numpy(here)] = torch.from_numpy(stored.astype(np.float32) / np.float32(self._space(subject).per_percent))
+                stored = prepared(self._space(subject), number, files, mask)
+                flaws.add(stored)
+                shown = stored[order.rows[here]].astype(np.float32) / np.float32(self._space(subject).per_percent)
+                responses[torch.from_numpy(here)] = torch.from_numpy(shown)
+        self._flaws[subject] = flaws.sentences()
+        for sentence in self._flaws[subject]:
+            warnings.warn(sentence, CortexflowWarning, stacklevel=2)
         stimuli, sessions, repeats = map(torch.from_numpy, order[:3])
         return Trials(subject, stimuli, sessions, repeats, responses, "percent signal change")
 
@@ -148,8 +159,20 @@ class NSD(AnnotatedDataset):
         return self._order(subject, tuple(self._sessions(subject)))
 
     def cautions(self, subject: str) -> tuple[str, ...]:
-        """What the data paper and the data manual warn of."""
-        return cautions(subject, self.config.space)
+        """What the data paper and the data manual warn of, and what is odd in the files at hand."""
+        return (*cautions(subject, self.config.space), *(f"{sentence}." for sentence in self.findings(subject)))
+
+    def findings(self, subject: str) -> list[str]:
+        """What is odd in a subject's files: vertices without numbers, voxels that never change or are cut off, a ratio of 0.
+
+        Of sessions only what :meth:`trials` has read, or what is prepared, is looked at.
+        """
+        if subject not in self._flaws and self._prepared(subject):
+            flaws = Flaws(subject, int(self._mask(subject).sum()))
+            for _, stored in self._stored(subject):
+                flaws.add(stored)
+            self._flaws[subject] = flaws.sentences()
+        return [*self._without(subject), *self._flaws.get(subject, []), *self._ratios(subject)]
 
     def images(self, stimuli: Int[Tensor, " stimuli"]) -> UInt8[Tensor, "stimuli 3 height width"]:
         """These pictures, read from their place in the file now.
@@ -180,6 +203,8 @@ class NSD(AnnotatedDataset):
     def cortex(self, subject: str) -> Cortex:
         """Areas, places in millimetres and the noise ratio that the dataset ships, for the voxels of the mask.
 
+        Where the shipped ratio is no number it is 0 here, since nothing can be explained there.
+
         Raises:
             CortexflowError: A label map is missing or of another grid, or has a label that its table does not name.
         """
@@ -187,7 +212,8 @@ class NSD(AnnotatedDataset):
         mask, kept = self._mask(subject), self._space(subject)
         atlases = kept.drawn() if self.config.atlases is None else self.config.atlases
         areas = {name: area for atlas in atlases for name, area in kept.areas(atlas, mask).items()}
-        return Cortex(subject, int(mask.sum()), areas, kept.coordinates(mask), None, kept.ncsnr(mask))
+        ratio = kept.ncsnr(mask)
+        return Cortex(subject, int(mask.sum()), areas, kept.coordinates(mask), None, ratio if ratio is None else ratio.nan_to_num(nan=0.0))
 
     def map(self, subject: str, name: str) -> Float[Tensor, " voxels"]:
         """Any other map of a subject by the name of its file, for the voxels of the mask.
@@ -201,6 +227,55 @@ class NSD(AnnotatedDataset):
         """
         self.check_subject(subject)
         return self._space(subject).map(name, self._mask(subject))
+
+    def prf(self, subject: str) -> Fields:
+        """Receptive fields as the dataset's mapping experiment found them, in degrees of visual angle from the middle of the picture.
+
+        ``x`` is to the right and ``y`` up: a polar angle of 0 is right and one of 90 is up. Pictures are 8.4 degrees wide.
+
+        Raises:
+            CortexflowError: One of the maps ``prf_angle``, ``prf_eccentricity``, ``prf_size`` and ``prf_R2`` is missing.
+        """
+        return Fields.polar(*(self.map(subject, f"prf_{name}") for name in ("angle", "eccentricity", "size", "R2")))
+
+    def floc(self, subject: str) -> dict[str, Float[Tensor, " voxels"]]:
+        """t maps of the dataset's category localiser by category: ``faces``, ``bodies``, ``characters``, ``places``, ``objects`` …
+
+        A domain is compared with all other domains. :func:`cortexflow.data.localiser.masks` makes areas of them.
+
+        Raises:
+            CortexflowError: There are none.
+        """
+        self.check_subject(subject)
+        names = self._space(subject).named("floc_*tval")
+        maps = {name.removeprefix("floc_").removesuffix("tval"): self.map(subject, name) for name in names}
+        return maps or {"faces": self.map(subject, "floc_facestval")}  # which is not there, and says where it comes from
+
+    def to_fsaverage(
+        self, subject: str, values: Float[Tensor, "*rows voxels"], method: Method = "linear", depths: Sequence[str] = DEPTHS
+    ) -> Float[Tensor, "*rows vertices"]:
+        """Values of the mask's voxels on the vertices of the average brain, through the transforms that the dataset ships.
+
+        See :func:`cortexflow.data.nsd_layout.transforms.to_fsaverage`.
+        """
+        self.check_subject(subject)
+        return to_fsaverage(self.place, subject, self.config.space, self._mask(subject), values, method, depths)
+
+    def recomputed_ncsnr(self, subject: str) -> Float[Tensor, " voxels"]:
+        """The noise ratio computed from the trials of the sessions at hand, session by session, as the dataset computes it.
+
+        Returns:
+            NaN for a voxel that never changes within some session, and where no picture came three times.
+        """
+        return torch.from_numpy(recomputed(lambda: self._stored(subject), int(self._mask(subject).sum()))).float()
+
+    def compare_ncsnr(self, subject: str) -> Agreement:
+        """How alike the ratio that is shipped and that of the trials are.
+
+        Raises:
+            CortexflowError: No ratio is shipped.
+        """
+        return agreement(self._shipped(subject).numpy(), self.recomputed_ncsnr(subject).numpy())
 
     @cached_property
     def table(self) -> StimulusTable:
@@ -232,6 +307,8 @@ class NSD(AnnotatedDataset):
         for subject in () if subjects.wrong else self.subjects:
             kept = self._space(subject)
             checks += check_subject(kept, dict(sorted(kept.sessions().items())), self.SESSIONS[subject], self.config.mask)
+            if all(check.wrong is None for check in checks):
+                checks.append(Check.of(f"{subject}, ncsnr", partial(self._look_at_ratio, subject)))
         return checks
 
     @cached_property
@@ -248,7 +325,48 @@ class NSD(AnnotatedDataset):
     def _mask(self, subject: str) -> np.ndarray:
         if subject not in self._masks:
             self._masks[subject] = self._space(subject).mask(self.config.mask)
+            for sentence in self._without(subject):
+                warnings.warn(sentence, CortexflowWarning, stacklevel=3)
         return self._masks[subject]
+
+    def _without(self, subject: str) -> list[str]:
+        """What is said where the mask lacks some of what its map labels."""
+        labelled, used = (int(mask.sum()) for mask in (self._space(subject).labelled(self.config.mask), self._mask(subject)))
+        what = f"{subject}: {labelled - used} of {labelled} vertices of {self.config.mask} are NaN in a session and are left out of the mask"
+        return [what] if used < labelled else []
+
+    def _shipped(self, subject: str) -> Float[Tensor, " voxels"]:
+        """The ratio as the file has it. Raises CortexflowError where there is none."""
+        ratio = self._space(subject).ncsnr(self._mask(subject))
+        if ratio is None:
+            raise CortexflowError(f"{self._space(subject).kept.folder} has no ncsnr; copy it from the dataset to compare it")
+        return ratio
+
+    def _ratios(self, subject: str) -> list[str]:
+        """What is said of the shipped ratio."""
+        ratio = self._space(subject).ncsnr(self._mask(subject))
+        zeros, missing = (0, 0) if ratio is None else (int((ratio == 0).sum()), int(ratio.isnan().sum()))
+        counts = [f"0 in {zeros}"] * (zeros > 0) + [f"not a number in {missing}"] * (missing > 0)
+        of = f"of {self._mask(subject).sum()} voxels, in which no model can explain anything"
+        return [f"{subject}: ncsnr is {' and '.join(counts)} {of}"] if counts else []
+
+    def _look_at_ratio(self, subject: str) -> str:
+        """The shipped ratio beside the recomputed one, where no session has to be read for it."""
+        if self._space(subject).ncsnr(self._mask(subject)) is None:
+            return "none is shipped"
+        if not self._prepared(subject):
+            return "; ".join(["compared with the trials once all sessions are prepared", *self._ratios(subject)])
+        return f"recomputed from {len(self._sessions(subject))} sessions: {self.compare_ncsnr(subject)}"
+
+    def _prepared(self, subject: str) -> bool:
+        kept, mask = self._space(subject), self._mask(subject)
+        return all(ready(kept, number, files, mask) for number, files in self._sessions(subject).items())
+
+    def _stored(self, subject: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The pictures and the stored responses of each session, one after the other."""
+        shown, kept, mask = self._design.of(subject), self._space(subject), self._mask(subject)
+        for number, files in self._sessions(subject).items():
+            yield shown[(number - 1) * PER_SESSION : number * PER_SESSION], prepared(kept, number, files, mask)
 
     def _sessions(self, subject: str) -> dict[int, tuple[Path, ...]]:
         """The files of the sessions that are asked for and there, in order."""

@@ -126,12 +126,14 @@ def _write_tables(folder: Path, subject: str) -> None:
                 temporary.write_text("".join(f"{number} {label}\n" for number, label in enumerate(("Unknown", *labels))))
 
 
-def write_surface_map(folder: Path, name: str, values: np.ndarray, sides: Sides, vertices: tuple[int, int], rest: float = 0) -> None:
+def write_surface_map(
+    folder: Path, name: str, values: np.ndarray, sides: Sides, vertices: tuple[int, int], rest: float = 0, ending: str = "mgz"
+) -> None:
     """A map of the voxels on the vertices that they lie on, one file for each hemisphere."""
     for side, count, (where, members) in zip(SIDES, vertices, sides, strict=True):
         whole = np.full((count, 1, 1), rest, dtype=values.dtype)
         whole[where, 0, 0] = values[members]
-        save(folder / f"{side}.{name}.mgz", nibabel.MGHImage(whole, np.eye(4)))
+        save(folder / f"{side}.{name}.{ending}", nibabel.MGHImage(whole, np.eye(4)))
 
 
 def _write_volume_labels(folder: Path, place: Head, affine: np.ndarray) -> None:

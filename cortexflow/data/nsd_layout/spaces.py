@@ -95,6 +95,10 @@ class Space(ABC):
         """The noise-ceiling signal-to-noise ratio that the dataset ships beside the responses, if it is there."""
 
     @abstractmethod
+    def named(self, pattern: str) -> list[str]:
+        """The names of other maps that are there and fit a pattern with stars, as :meth:`map` takes them, sorted."""
+
+    @abstractmethod
     def map(self, name: str, mask: np.ndarray) -> Float[Tensor, " voxels"]:
         """Another of the subject's maps. Raises CortexflowError where it is not there."""
 
@@ -189,6 +193,10 @@ class Volumes(Space):
         path = self.kept.folder / "ncsnr.nii.gz"
         return torch.from_numpy(read_volume(path, mask.shape)[0][mask].astype(np.float32)) if path.is_file() else None
 
+    def named(self, pattern: str) -> list[str]:
+        """From the subject's folder of this space."""
+        return sorted(path.name.removesuffix(".nii.gz") for path in self.kept.maps.glob(f"{pattern}.nii.gz"))
+
     def map(self, name: str, mask: np.ndarray) -> Float[Tensor, " voxels"]:
         """``floc_facestval``, ``prf_angle``, ``R2`` … of the subject's folder of this space."""
         path = self.kept.maps / f"{name}.nii.gz"
@@ -250,9 +258,14 @@ class Surface(Space):
         files = [self.kept.folder / f"{side}.ncsnr.mgh" for side in SIDES]
         return torch.from_numpy(self._both(files)[mask].astype(np.float32)) if all(path.is_file() for path in files) else None
 
+    def named(self, pattern: str) -> list[str]:
+        """From the folder of labels."""
+        files = sorted(self._labels.glob(f"lh.{_joined(pattern)}.mgz"))
+        return [re.sub("^(prf|floc)", r"\1_", path.name.removesuffix(".mgz").removeprefix("lh.")) for path in files]
+
     def map(self, name: str, mask: np.ndarray) -> Float[Tensor, " voxels"]:
         """Of the folder of labels, where ``prf_angle`` is called ``prfangle``."""
-        return torch.from_numpy(self.labels(re.sub("^(prf|floc)_", r"\1", name))[mask].astype(np.float32))
+        return torch.from_numpy(self.labels(_joined(name))[mask].astype(np.float32))
 
     @property
     @abstractmethod
@@ -330,6 +343,11 @@ class Native(Surface):
     def _vertices(self, path: Path) -> int:
         with readable(path), h5py.File(path, "r") as file:
             return int(file["betas"].shape[-1])
+
+
+def _joined(name: str) -> str:
+    """Surfaces write without an underline what volumes write with one."""
+    return re.sub("^(prf|floc)_", r"\1", name)
 
 
 def _numbered(folder: Path, prefix: str, ending: str) -> list[tuple[int, Path]]:
