@@ -406,7 +406,7 @@ class NSDTimeSeries(Dataset):
         silent = torch.zeros(int(kept.mask.sum()), dtype=torch.bool)
         for run in track(used, subject):
             inside = members[run.label]
-            series = torch.from_numpy(np.array(detrended(run, kept)))
+            series = torch.from_numpy(detrended(run, kept))
             silent |= ~series.any(0)
             yield inside, lagged_windows(series, events.onsets[inside], self._clock.tr, window.first, window.length)
         _tell_of_silence(subject, silent)

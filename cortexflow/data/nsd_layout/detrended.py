@@ -82,7 +82,7 @@ def detrended(run: Run, kept: Kept) -> Float[np.ndarray, "volumes voxels"]:
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, values, allow_pickle=False)
         del values
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.load(path, mmap_mode="c", allow_pickle=False)  # torch wants arrays that can be written to; the file stays as it is
 
 
 def place(run: Run, kept: Kept) -> Path:
