@@ -51,6 +51,12 @@ assert set(FAMILIES) == set(get_args(Simulated.Config.model_fields["setting"].an
 RECORDED = "resampled"
 MATCHED = {"gaussian": "ridge (factors)", "calibrated": "ridge (factors+radius)", "rich": "ridge (factors+radius)"}
 RIDGES = {noise: f"ridge ({noise})" for noise in get_args(Kind)}
+FLOWS = {  # the flow and what it is without one of its parts
+    "flow": {},
+    "flow, no couplings": {"couplings": 0},
+    "flow, no couplings, no gain": {"couplings": 0, "gain": False},
+    "flow, no couplings, one block": {"couplings": 0, "stages": "one"},
+}
 STEPS = {  # name: what it is against, what is new
     "factors − diagonal": (RIDGES["diagonal"], RIDGES["factors"]),
     "factors+radius − factors": (RIDGES["factors"], RIDGES["factors+radius"]),
@@ -78,15 +84,20 @@ QUICK = Size(images=100, held_out=30, voxels=40, seeds=2, draws=50)
 
 
 def contenders(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Every encoder by its title: ridge with each noise, the null with ridge's best, all others as they come."""
+    """Every encoder by its title: ridge with each noise, the null with ridge's best, the flow and its ablations, others as they come."""
     choices: list[dict[str, str]] = []
     for name in sorted(names, key=lambda name: (name != "null", name != "ridge", name)):
+        if name == "flow":
+            continue
         if name == "ridge":
             choices += [{"name": name, "noise": noise} for noise in RIDGES]
         else:
             choices.append({"name": name, "noise": "factors+radius"} if name == "null" else {"name": name})
     configs = [RunConfig.of({"encoder": choice}) for choice in choices]
-    return {config.title: config.encoder for config in configs}
+    flows = FLOWS if "flow" in names else {}
+    return {config.title: config.encoder for config in configs} | {
+        title: RunConfig.of({"encoder": {"name": "flow", **choice}}).encoder for title, choice in flows.items()
+    }
 
 
 def record(recordings: Path | None, out: Path) -> str | None:

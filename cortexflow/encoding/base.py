@@ -97,6 +97,10 @@ class Encoder(nn.Module, ABC):
     def grow(self, state: Mapping[str, Tensor]) -> None:
         """Make the parts whose presence and sizes the fit decided, before a state is loaded."""
 
+    def notes(self) -> tuple[str, ...]:
+        """What the fit decided, in sentences for the report."""
+        return ()
+
     @abstractmethod
     def loss(self, features: Float[Tensor, "trials features"], responses: Float[Tensor, "trials voxels"]) -> Float[Tensor, ""]:
         """What gradient training minimises, a mean over trials and voxels."""

@@ -53,6 +53,7 @@ class FlowEncoder(DensityEncoder):
             penalties: Of the mean, as in ridge.
             penalty_per: As in ridge.
             folds: As in ridge.
+            gain: Whether the noise may grow along what the picture evokes.
         """
 
         stages: Literal["auto", "areas", "one"] = "auto"
@@ -67,6 +68,7 @@ class FlowEncoder(DensityEncoder):
         penalties: tuple[PositiveFloat, ...] = PENALTIES
         penalty_per: Per = "auto"
         folds: int = Field(5, ge=2)
+        gain: bool = True
 
     reduces = True
     config: Config
@@ -77,6 +79,7 @@ class FlowEncoder(DensityEncoder):
     training_r: Tensor
     plan: Tensor
     loudest: Tensor
+    trials: Tensor
 
     def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Any) -> None:
         super().__init__(features, voxels, config, **context)
@@ -87,6 +90,7 @@ class FlowEncoder(DensityEncoder):
         self.register_buffer("training_r", torch.zeros(voxels))
         self.register_buffer("plan", torch.tensor([0, 1, 1]))  # couplings per area, their width, the context's size
         self.register_buffer("loudest", torch.tensor(1.0))
+        self.register_buffer("trials", torch.tensor(0))  # that it was fitted to
         self.coordinates, self.gain = RadialCoordinates(voxels), SignalGain()
         self.flow: ChainFlow | None = None
 
@@ -138,6 +142,21 @@ class FlowEncoder(DensityEncoder):
         """Coordinates from the flow, a direction for the rest, and the mean."""
         normal = torch.randn(n * len(features), len(self.coordinates.mean), device=features.device)
         return self.from_noise(features.repeat(n, 1), normal).reshape(n, len(features), self.voxels)
+
+    def notes(self) -> tuple[str, ...]:
+        """Stages and factors, gains, and whether there is a trained flow over them."""
+        sizes = ", ".join(f"{name} {size}" for name, size in zip(self.stages, self.coordinates.sizes.tolist(), strict=True))
+        gains = [f"{name} {gain:.2f}" for name, gain in zip(["shared", *self.stages], self.gain.gains.sqrt().tolist(), strict=True) if gain]
+        couplings, trials = int(self.plan[0]), int(self.trials)
+        if couplings:
+            flow = f"A flow of {couplings} couplings per stage was trained over the closed form, and stopped on held-out pictures."
+        else:
+            why = "as was asked" if self.config.couplings == 0 else f"{trials} training trials are fewer than {FEW_TRIALS}"
+            flow = f"Couplings are off ({why}): the density is the closed form."
+        if self.flow is not None and self._at_rest():
+            flow = f"A flow of {couplings} couplings per stage was trained and fitted held-out pictures no better than the closed form, which stands."
+        said = f"Noise: factors per stage of the chain: {sizes}; deviation of a gain on the signal: {', '.join(gains) or 'none found'}."
+        return said, flow
 
     @property
     def stages(self) -> dict[str, Bool[Tensor, " voxels"]]:
@@ -202,6 +221,7 @@ class FlowEncoder(DensityEncoder):
         fit = self._regression().fit(features, responses, groups)
         self.weights, self.intercept, self.penalties, self.training_r = fit.weights, fit.intercept, fit.penalties, fit.scores
         assert fit.held_out is not None
+        self.trials = torch.tensor(len(responses))
         residuals = responses - fit.held_out
         factors = self.config.factors
         if factors is None:
@@ -210,12 +230,20 @@ class FlowEncoder(DensityEncoder):
         sizes = [min(self._per_area(len(responses), factors), int(stage.sum()) // 4) for stage in stages]
         coordinates = self.coordinates.fit(residuals, groups, _root(features, fit.weights), stages, factors, sizes)
         self.centre = fit.held_out.mean(0)
-        return self.gain.fit(coordinates, self.coordinates.signal(fit.held_out - self.centre), self.coordinates.widths)
+        signal = self.coordinates.signal(fit.held_out - self.centre) if self.config.gain else torch.zeros_like(coordinates)
+        return self.gain.fit(coordinates, signal, self.coordinates.widths)
 
     def _log_prob(self, features: Tensor, coordinates: Tensor) -> Tensor:
         if self.flow is None:
             return torch.distributions.Normal(0.0, 1.0).log_prob(coordinates).sum(1)
         return self.flow.log_prob(features, coordinates)
+
+    def _at_rest(self) -> bool:
+        assert self.flow is not None
+        probe = torch.ones(2, len(self.coordinates.mean))
+        with torch.no_grad():
+            told = self.flow.log_prob(torch.zeros(2, self.features), probe)
+        return bool(torch.allclose(told, torch.distributions.Normal(0.0, 1.0).log_prob(probe).sum(1), atol=1e-4))
 
     def _draw(self, features: Tensor) -> Tensor:
         if self.flow is None:

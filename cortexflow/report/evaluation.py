@@ -166,6 +166,7 @@ class Fold:
     rows: dict[str, Row]
     arrays: dict[str, Tensor]
     warnings: list[str]
+    fit: tuple[str, ...] = ()  # what the model says of its fit
 
 
 def score_run(run: Run, machine: Machine, draws: int, fold: int = 0) -> Fold:
@@ -192,7 +193,7 @@ def score_run(run: Run, machine: Machine, draws: int, fold: int = 0) -> Fold:
     if test.repeated:
         rows["a real repeat"] = scorer.real_repeat()
         rows["noise ceiling"] = scorer.ceiling()
-    return Fold(study, test, groups, rows, _pictures(run, study, test, rows[run.config.title]), _warnings(study, test, run))
+    return Fold(study, test, groups, rows, _pictures(run, study, test, rows[run.config.title]), _warnings(study, test, run), run.encoder.notes())
 
 
 class Scorer:
@@ -566,7 +567,7 @@ def _notes(folds: Sequence[Fold]) -> list[str]:
     if len(folds) > 1:
         notes.append(f"Scores are means over {len(folds)} folds; voxels are chosen and medians taken within each fold.")
     study = folds[0].study
-    return [*notes, *study.dataset.cautions(study.cortex.subject)]
+    return [*notes, *folds[0].fit, *study.dataset.cautions(study.cortex.subject)]
 
 
 def _warnings(study: Study, test: HeldOut, run: Run) -> list[str]:

@@ -197,3 +197,14 @@ def test_a_trained_flow_is_saved_whole(bent, tmp_path):
     with torch.no_grad():
         assert torch.equal(bent.log_prob(features, responses), loaded.log_prob(features, responses))
     assert list(loaded.stages) == ["V1", "V2", "higher"]
+
+
+def test_it_says_what_its_fit_decided(closed, bent):
+    few = FlowEncoder(FEATURES, VOXELS, cortex=cortex())
+    features, responses, groups = trials(images=60)
+    few.reduce(features, responses, groups)
+    assert "180 training trials are fewer than 1000" in few.notes()[1] and few.notes()[0].startswith("Noise: factors per stage of the chain: all ")
+    assert "was trained over the closed form" in bent.notes()[1]
+    rest = FlowEncoder(FEATURES, VOXELS, FlowEncoder.Config(couplings=1, stages="areas"), cortex=cortex())
+    rest.reduce(*trials())
+    assert "the closed form, which stands" in rest.eval().notes()[1]
