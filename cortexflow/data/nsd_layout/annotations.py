@@ -8,6 +8,7 @@ They are read once; what concerns the 73,000 photographs is kept in ``prepared``
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ class Said(NamedTuple):
         places = self.ends[self.first[picture] : self.first[picture + 1] + 1].tolist()
         if len(places) < 2:
             raise CortexflowError(f"{self.origin} have no caption of stimulus {picture}'s photograph; copy the whole files again")
-        return [self.text[start:end].decode() for start, end in zip(places, places[1:], strict=False)]
+        return [self.text[start:end].decode() for start, end in pairwise(places)]
 
 
 def said(root: Path, table: StimulusTable) -> Said:
@@ -212,11 +213,9 @@ def _as_coco_writes(source: Source) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
-        why = f"{type(error).__name__} {error}"
+        why = " ".join(f"{type(error).__name__} {error}".split())
         raise DamagedFileError(f"{source} is not as COCO writes its annotations ({why}); copy the file again") from error
 
 
 def _from_0(counts: list[int]) -> Int[Tensor, " places"]:
     return torch.from_numpy(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64))
-
-

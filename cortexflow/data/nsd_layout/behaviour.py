@@ -173,6 +173,8 @@ def _read(path: Path, changed: int) -> Float[np.ndarray, "rows columns"]:
         if header != COLUMNS:
             raise DamagedFileError(f"{path} must have the columns {' '.join(COLUMNS)}, it has {' '.join(header) or 'none'}; copy the file again")
         table = np.loadtxt(file, delimiter="\t", ndmin=2)
+        if table.shape[1] != len(COLUMNS):
+            raise ValueError(f"{len(COLUMNS)} columns are named and {table.shape[1]} are there")
     for name in FLAGS:
         values = table[:, COLUMNS.index(name)]
         odd = values[~np.isnan(values) & (values != 0) & (values != 1)]

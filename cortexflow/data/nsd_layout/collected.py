@@ -62,14 +62,14 @@ class Collection:
         Raises:
             DamagedFileError: An object of a photograph or a category that no list names.
         """
-        pictures, kinds, grids = (np.array(part, dtype=np.int64) for part in (self.pictures, self.kinds, self.grids))
+        pictures, kinds, grids = map(_whole, (self.pictures, self.kinds, self.grids))
         numbers = sorted(self.categories)
         self._check(pictures, kinds)
         windows = _windows(self.sizes, crop)
         share = self._shares(pictures, grids, windows)
         kept = np.flatnonzero(share > 0)
         kept = kept[np.lexsort((kept, -np.array(self.areas)[kept], pictures[kept]))]
-        parts = np.array(self.parts)
+        parts = _whole(self.parts)
         owners = np.zeros(len(self.runs) - 1, dtype=np.int64)
         owners[grids[grids >= 0]] = pictures[grids >= 0]
         arrays = {
@@ -78,16 +78,16 @@ class Collection:
             "category": np.searchsorted(numbers, kinds[kept]).astype(np.uint8),
             "share": share[kept].astype(np.float32),
             "parts": np.stack([parts[:-1], parts[1:]], axis=1)[kept],
-            "corners": np.array(self.corners),
+            "corners": _whole(self.corners),
             "points": _view(self.points).reshape(-1, 2),
             "grid": grids[kept].astype(np.int32),
             "sizes": self.sizes[owners].astype(np.int32),
-            "runs": np.array(self.runs),
+            "runs": _whole(self.runs),
             "lengths": _view(self.lengths),
         }
         return [self.categories[number] for number in numbers], arrays
 
-    def _polygons(self, outline: list[list[float]]) -> None:
+    def _polygons(self, outline: Any) -> None:
         for part in outline:
             if len(part) % 2:
                 raise ValueError("a polygon has an odd number of coordinates")
@@ -114,7 +114,7 @@ class Collection:
         parts = np.diff(self.parts)
         owner = np.repeat(np.arange(len(pictures)), parts)
         whole, left = np.zeros(len(pictures)), np.zeros(len(pictures))
-        points, corners = _view(self.points).reshape(-1, 2), np.array(self.corners)
+        points, corners = _view(self.points).reshape(-1, 2), _whole(self.corners)
         for some in _blocks(len(owner)):
             start, end = corners[some.start], corners[some.stop]
             window = np.repeat(windows[pictures[owner[some]]], np.diff(corners[some.start : some.stop + 1]), axis=0)
@@ -153,6 +153,10 @@ def _areas(points: Float[np.ndarray, "corners 2"], starts: Int[np.ndarray, " pol
     """Of whole polygons; see :func:`cortexflow.data.nsd_layout.outlines.areas_inside`."""
     far = 2 + np.abs(points).max(initial=0)  # a square that holds them all, as the unit square
     return areas_inside((points + far) / (2 * far), starts) * (2 * far) ** 2
+
+
+def _whole(values: array) -> Int[np.ndarray, " _"]:
+    return np.array(values, dtype=np.int64)
 
 
 def _view(values: array) -> np.ndarray:

@@ -7,13 +7,14 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from cortexflow.data.volumes_on_disk import readable
 from cortexflow.errors import DamagedFileError
 
 BLOCK = 4 << 20  # characters read at a time
 LONGEST = 64 << 20  # characters of one item; what is longer is no item but a file with an error in it
+AFTER = tuple(",:]} \t\r\n")  # what can follow a value
 BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -51,7 +52,7 @@ def items(source: Source) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[IO[str]]:
+def _opened(source: Source) -> Iterator[io.TextIOBase]:
     if source.member is None:
         with open(source.path, encoding="utf-8") as file:
             yield file
@@ -63,7 +64,7 @@ def _opened(source: Source) -> Iterator[IO[str]]:
 class _Text:
     """The part of a file that was read and not yet used."""
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: io.TextIOBase) -> None:
         self.file, self.text, self.at = file, "", 0
         self.decode = json.JSONDecoder().raw_decode
 
@@ -109,15 +110,17 @@ class _Text:
     def _value(self) -> Any:
         self._next()
         while True:
+            wrong = json.JSONDecodeError("it ends too early", "", 0)
             try:
                 value, end = self.decode(self.text, self.at)
-            except json.JSONDecodeError:  # perhaps it goes on in the next block
-                if len(self.text) - self.at > LONGEST or not self._more():
-                    raise
+            except json.JSONDecodeError as error:  # perhaps it goes on in the next block
+                wrong = error
             else:
-                if end < len(self.text) or not self._more():  # a number could go on
+                if self.text[end : end + 1] in AFTER:  # else a number could go on
                     self.at = end
                     return value
+            if len(self.text) - self.at > LONGEST or not self._more():
+                raise wrong
 
     def _more(self) -> bool:
         """Read another block, and drop what was used."""

@@ -73,7 +73,7 @@ def write_behaviour(root: Path, subject: str, planned: Plan, sessions: int, seed
 
 def _photograph(coco: int, crop: Float[np.ndarray, "4"], content: Scene) -> Photograph:
     """Wide or high, as the crop says."""
-    top, bottom, left, right = crop
+    top, _, left, right = crop
     width, height = (LONG, SIDE) if left + right > 0 else (SIDE, LONG)
     return Photograph(coco, (width, height), (left * width, top * height), content)
 
@@ -100,9 +100,7 @@ def _things(photograph: Photograph) -> Iterator[dict[str, Any]]:
     """The objects of a scene, and one that is in none of its pixels."""
     yield _annotated(photograph, _outside(photograph), [_corner(photograph)])
     places = [_placed(photograph, thing) for thing in photograph.content.things]
-    hidden = [
-        any(_touch(place, nearer) for nearer in places[row + 1 :]) or not _contained(photograph, place) for row, place in enumerate(places)
-    ]
+    hidden = [any(_touch(place, nearer) for nearer in places[row + 1 :]) or not _contained(photograph, place) for row, place in enumerate(places)]
     patches = _patches(photograph) if any(hidden) else []
     for row, thing in enumerate(photograph.content.things):
         if not hidden[row]:
@@ -111,7 +109,7 @@ def _things(photograph: Photograph) -> Iterator[dict[str, Any]]:
             yield _crowd(photograph, thing.name, mask, row)
 
 
-def _placed(photograph: Photograph, thing: Thing) -> list[Float[np.ndarray, "corners 2"]]:
+def _placed(photograph: Photograph, thing: Thing) -> list[Float[np.ndarray, "_ 2"]]:
     """Its parts in pixels of the photograph."""
     return [np.stack([points.real, points.imag], axis=1) * SIDE + photograph.corner for points, _ in thing.parts()]
 
@@ -148,10 +146,10 @@ def _contained(photograph: Photograph, parts: list[np.ndarray]) -> bool:
     return bool((low >= 0).all() and (high <= photograph.size).all())
 
 
-def _annotated(photograph: Photograph, name: str, parts: list[Float[np.ndarray, "corners 2"]]) -> dict[str, Any]:
+def _annotated(photograph: Photograph, name: str, parts: list[Float[np.ndarray, "_ 2"]]) -> dict[str, Any]:
     low, high = _extent(parts)
     outline = [part.round(2).ravel().tolist() for part in parts if len(part) > 2]
-    return _item(photograph, name, outline, float(np.prod(high - low)) / 2, [*low, *(high - low)], 0)
+    return _item(photograph, name, outline, float(np.prod(high - low)) / 2, [*low.tolist(), *(high - low).tolist()], 0)
 
 
 def _item(photograph: Photograph, name: str, outline: Any, area: float, box: list[float], crowd: int) -> dict[str, Any]:
@@ -185,7 +183,7 @@ def _seen(photograph: Photograph, patches: list[Patch]) -> Bool[np.ndarray, "hei
 def _crowd(photograph: Photograph, name: str, mask: Bool[np.ndarray, "height width"], row: int) -> dict[str, Any]:
     counts = _runs(mask)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
+    box = [float(side) for side in (columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0])]
     outline = {"counts": compressed(counts) if row % 2 else counts, "size": list(mask.shape)}
     return _item(photograph, name, outline, float(mask.sum()), box, 1)
 
