@@ -74,7 +74,7 @@ class AnnotatedDataset(Dataset):
         Raises:
             CortexflowError: The annotations are not there, or say nothing of the picture.
         """
-        return torch.from_numpy(self._drawn.masks(*checked(torch.tensor([stimulus])), self.picture_size))
+        return torch.from_numpy(self._drawn.masks(_one(stimulus), self.picture_size))
 
     def boxes(self, stimulus: int) -> Int[Tensor, "objects 4"]:
         """Left, top, right and bottom of each of :meth:`masks`, in pixels, right and bottom exclusive; zeros where it has no pixel.
@@ -97,7 +97,7 @@ class AnnotatedDataset(Dataset):
             CortexflowError: The annotations are not there, or say nothing of the picture.
         """
         names = self.category_names
-        return tuple(names[label] for label in self._drawn.labels(*checked(torch.tensor([stimulus]))))
+        return tuple(names[label] for label in self._drawn.labels(_one(stimulus)))
 
     def shares(self, stimulus: int) -> Float[Tensor, " objects"]:
         """The share of each object's area in the photograph that the crop left, above 0 and at most 1, in the order of :meth:`masks`.
@@ -105,7 +105,7 @@ class AnnotatedDataset(Dataset):
         Raises:
             CortexflowError: The annotations are not there, or say nothing of the picture.
         """
-        return torch.from_numpy(self._drawn.shares(*checked(torch.tensor([stimulus]))))
+        return torch.from_numpy(self._drawn.shares(_one(stimulus)))
 
     @cached_property
     def _said(self) -> Said:
@@ -114,3 +114,7 @@ class AnnotatedDataset(Dataset):
     @cached_property
     def _drawn(self) -> Drawn:
         return drawn(self.place, self.table)
+
+
+def _one(stimulus: int) -> int:
+    return checked(torch.tensor([stimulus]))[0]

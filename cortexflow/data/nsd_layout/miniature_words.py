@@ -124,9 +124,9 @@ def _corner(photograph: Photograph) -> Float[np.ndarray, "4 2"]:
     """A rectangle beside the picture or below it."""
     (width, height), (left, top) = photograph.size, photograph.corner
     if width > height:
-        low, high = (left + SIDE + 8, height * 0.2), (width - 8, height * 0.6)
+        low, high = (left + SIDE + 8, height * 0.2), (width - 8.0, height * 0.6)
     else:
-        low, high = (width * 0.3, top + SIDE + 8), (width * 0.7, height - 8)
+        low, high = (width * 0.3, top + SIDE + 8), (width * 0.7, height - 8.0)
     return np.array([low, (high[0], low[1]), high, (low[0], high[1])])
 
 
