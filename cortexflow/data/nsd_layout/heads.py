@@ -190,11 +190,11 @@ def _numbered(labels: tuple[str, ...], known: Mapping[str, np.ndarray]) -> Int[n
 
 
 def _ellipsoid(voxels: int) -> Bool[np.ndarray, "x y z"]:
-    """A brain of about twice as many voxels, on a grid of three different sides."""
+    """A brain of about twice as many voxels, on a grid of three different sides; flat below its front, so that its ends can be told apart."""
     width = 2 * int(np.ceil((3.6 * voxels) ** (1 / 3) / 2))
     shape = np.array([width, width + 2, width - 1])
     centred = (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1) - (shape - 1) / 2) / (shape / 2)
-    return (centred**2).sum(-1) <= 1
+    return ((centred**2).sum(-1) <= 1) & ~((centred[..., 1] > 0.1) & (centred[..., 2] < -0.35))
 
 
 def save(path: Path, image: nibabel.spatialimages.SpatialImage) -> None:
