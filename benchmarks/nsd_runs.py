@@ -1,11 +1,12 @@
 """Runs of full size through the loader of time series, against reading one whole; each arm in a process of its own.
 
-    python benchmarks/nsd_runs.py make DIR        # once: one run of full size under 480 names, with their designs, half a gigabyte
+    python benchmarks/nsd_runs.py make DIR        # once: one run of full size under 480 names, with their designs, 80 MB
     python benchmarks/nsd_runs.py measure DIR     # the table: a few minutes, 2 GB of memory for the published way
     python benchmarks/nsd_runs.py subject DIR     # 480 prepared runs, streamed and averaged: two minutes, 2.5 GB of memory
 
 A run holds 81 × 104 × 83 voxels × 226 volumes of noise about a mean within an ellipsoid and zeros around it, as 16-bit integers in
-compressed NIfTI. All runs are links to the same file, and so are the 480 prepared runs, each of which is opened and read all the same. Memory is the peak of a whole process with its imports, a row of their own.
+compressed NIfTI. All runs are links to the same file, and so are the 480 prepared runs, each of which is opened and read all the
+same. Memory is the peak of a whole process with its imports, a row of their own.
 """
 
 import argparse

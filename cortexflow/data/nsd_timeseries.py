@@ -5,7 +5,7 @@ needed. Nothing is fetched; who uses the data accepts their terms first.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
@@ -18,17 +18,21 @@ from pydantic import Field
 from torch import Tensor
 
 from cortexflow.catalog import Choices
-from cortexflow.data.base import Check, Cortex, Dataset, FolderName, Trials
+from cortexflow.data.base import Check, Cortex, FolderName, Trials
 from cortexflow.data.nsd_layout import splits
+from cortexflow.data.nsd_layout.annotated import AnnotatedDataset
+from cortexflow.data.nsd_layout.annotations import annotations_there
+from cortexflow.data.nsd_layout.behaviour import Behaviour, read_behaviour
 from cortexflow.data.nsd_layout.cautions import cautions
 from cortexflow.data.nsd_layout.checks import check_experiment
-from cortexflow.data.nsd_layout.design import DESIGN, TABLE, Design, read_design
+from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, Design, StimulusTable, read_design, read_table
 from cortexflow.data.nsd_layout.detrended import Cleaning, Kept, detrended, kept_in, place
 from cortexflow.data.nsd_layout.estimate import Estimate, estimate_runs
 from cortexflow.data.nsd_layout.files import identity, official
+from cortexflow.data.nsd_layout.inventory import SUBJECTS
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE, read_pictures
 from cortexflow.data.nsd_layout.run_splits import Events, Leak, Split, drawn_runs, leak
-from cortexflow.data.nsd_layout.runs import CLOCKS, RESTING, Clock, Run, open_series, read_onsets, runs_of, warn_of_gaps
+from cortexflow.data.nsd_layout.runs import CLOCKS, Clock, Run, open_series, read_onsets, runs_of, warn_of_gaps
 from cortexflow.data.nsd_layout.spaces import Kept as KeptMaps
 from cortexflow.data.nsd_layout.spaces import Space, space
 from cortexflow.data.pictures_on_disk import ImageSize
@@ -51,7 +55,7 @@ class Window(NamedTuple):
     length: int
 
 
-class NSDTimeSeries(Dataset):
+class NSDTimeSeries(AnnotatedDataset):
     """Windows of the Natural Scenes Dataset's runs.
 
     Each run is read once: drifts (and motion, if asked for) are taken out of the whole run, each voxel is z-scored over it, and
@@ -114,7 +118,7 @@ class NSDTimeSeries(Dataset):
         image_size: ImageSize = (SIDE, SIDE)
 
     title: ClassVar[str] = "Natural Scenes Dataset as time series: windows of runs at 7 T (Allen et al., 2022)"
-    SUBJECTS: ClassVar[tuple[str, ...]] = tuple(RESTING)
+    SESSIONS: ClassVar[Mapping[str, int]] = {subject: facts.sessions for subject, facts in SUBJECTS.items()}
     config: Config
 
     def __init__(self, config: Choices | None = None, root: Path | str | None = None) -> None:
@@ -129,7 +133,7 @@ class NSDTimeSeries(Dataset):
         Raises:
             CortexflowError: There is none of anybody.
         """
-        found = tuple(subject for subject in self.SUBJECTS if runs_of(self.place, subject, self.config.space))
+        found = tuple(subject for subject in self.SESSIONS if runs_of(self.place, subject, self.config.space))
         if not found:
             folder = self.place / "nsddata_timeseries/ppdata/subj01" / self.config.space / "timeseries"
             raise CortexflowError(f"{folder} holds no run, nor do its sisters of other subjects; copy runs of the dataset there")
@@ -233,8 +237,8 @@ class NSDTimeSeries(Dataset):
         return estimate_runs(subject, self._runs(subject), self._kept(subject))
 
     def cautions(self, subject: str) -> tuple[str, ...]:
-        """What the data paper and the data manual warn of."""
-        return cautions(subject, self.config.space)
+        """What the data paper and the data manual warn of, and how much the test windows of the split by picture overlap with training."""
+        return (*cautions(subject, self.config.space), *self._overlap(subject))
 
     def images(self, stimuli: Int[Tensor, " stimuli"]) -> UInt8[Tensor, "stimuli 3 height width"]:
         """These pictures, read from their place in the file now.
@@ -243,6 +247,30 @@ class NSDTimeSeries(Dataset):
             CortexflowError: The file is not there, or has no picture of this id.
         """
         return read_pictures(official(self.place, BRICK), stimuli, self.config.image_size)
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of the pictures in pixels."""
+        return self.config.image_size
+
+    @cached_property
+    def table(self) -> StimulusTable:
+        """What the dataset says of each picture: its photograph in COCO, the crop, and when it was planned.
+
+        Raises:
+            CortexflowError: The table is not there.
+        """
+        return read_table(self.place / TABLE)
+
+    def behaviour(self, subject: str) -> Behaviour:
+        """What the subject answered in each of :meth:`trials`, in their order.
+
+        Raises:
+            CortexflowError: The file is not there, or shows another picture in a trial than the design.
+        """
+        events = self.events(subject)
+        rows = (events.planned % PER_SESSION).numpy()
+        return read_behaviour(self.place, subject, self._design.of(subject), events.sessions.numpy(), rows)
 
     def held_out(self) -> Int[Tensor, " stimuli"]:
         """The test pictures of the split, sorted. No subject's training trials show any of them."""
@@ -299,12 +327,12 @@ class NSDTimeSeries(Dataset):
         return Cortex(subject, int(mask.sum()), areas, maps.coordinates(mask))
 
     def checksums(self) -> dict[str, str]:
-        """Of every run and its design, of the plan and the pictures; what is done to runs, and the size of pictures.
+        """Of every run and its design, of the plan, the pictures and annotations that are there; what is done to runs, and picture size.
 
         The files are too large to be read whole: see :func:`cortexflow.data.nsd_layout.files.identity`.
         """
         plan = next((name for name in (DESIGN, TABLE) if (self.place / name).is_file()), DESIGN)
-        files = [official(self.place, plan), official(self.place, BRICK)]
+        files = [official(self.place, plan), official(self.place, BRICK), *annotations_there(self.place).values()]
         for subject in self.subjects:
             files += [path for run in self._runs(subject) for path in (run.series, run.design, run.motion)[: 2 + self.config.motion]]
         chosen = {"window": self._window(), "cleaning": self._cleaning.choices, "motion": self.config.motion}
@@ -363,10 +391,12 @@ class NSDTimeSeries(Dataset):
     def _runs(self, subject: str) -> list[Run]:
         """The runs of the sessions that are asked for."""
         self.check_subject(subject)
-        last = splits.last_session(self.config.split) or 40
+        has, limit = self.SESSIONS[subject], splits.last_session(self.config.split)
+        last = has if limit is None else min(has, limit)
         wanted = self.config.sessions or last
         if wanted > last:
-            raise CortexflowError(f"{self.config.split} ends with session {last}, {wanted} were asked; choose at most {last}, or nsd_1000")
+            ends = f"{self.config.split} ends with session {limit}" if limit is not None and limit < has else f"{subject} has {has} sessions"
+            raise CortexflowError(f"{ends}, {wanted} were asked; choose at most {last}, or another split or subject")
         found = runs_of(self.place, subject, self.config.space)
         used = [run for run in found if run.session <= wanted]
         lacking = sorted(set(range(1, (self.config.sessions or 0) + 1)) - {run.session for run in used})
@@ -383,8 +413,8 @@ class NSDTimeSeries(Dataset):
         labels = np.concatenate([np.full(len(run.trials), run.label) for run in runs])
         repeats = occurrences(torch.from_numpy(shown))[trials]
         use = splits.kept(shown[trials], labels // 100, self.held_out().numpy(), config.training_sessions, config.training_images)
-        stimuli, sessions, names = map(torch.from_numpy, (shown[trials], labels // 100, labels))
-        return Events(stimuli, sessions, names, repeats, torch.from_numpy(onsets).float()).where(torch.from_numpy(use))
+        stimuli, sessions, names, planned = map(torch.from_numpy, (shown[trials], labels // 100, labels, trials))
+        return Events(stimuli, sessions, names, repeats, torch.from_numpy(onsets).float(), planned).where(torch.from_numpy(use))
 
     def _first(self, events: Events, window: Window) -> Int[Tensor, " trials"]:
         """The volume of its run at which each trial's window begins."""
@@ -393,6 +423,14 @@ class NSDTimeSeries(Dataset):
     def _split(self, subject: str, training: Bool[Tensor, " trials"], test: Bool[Tensor, " trials"]) -> Split:
         events, window = self.events(subject), self._window()
         return Split(training, test, leak(events, training, test, self._first(events, window), window.length))
+
+    def _overlap(self, subject: str) -> tuple[str, ...]:
+        test = torch.isin(self.events(subject).stimuli, self.held_out())
+        if not test.any() or test.all():
+            return ()
+        found = self._split(subject, ~test, test).leak
+        shared = f"{found.shared_volumes} of {found.volumes} volumes of test windows are in a training window as well"
+        return (f"{subject}, split by picture: {shared}, because a picture begins every four seconds.",)
 
     def _streamed(self, subject: str, rows: Bool[Tensor, " trials"], window: Window) -> Iterator[tuple[Tensor, Tensor]]:
         """Run by run, which of the rows it holds and their windows."""

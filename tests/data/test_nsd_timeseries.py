@@ -37,7 +37,7 @@ def written(tmp_path_factory):
     root, write = tmp_path_factory.mktemp("nsd") / "nsd", miniature._write_pictures
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(miniature, "_write_pictures", lambda path, study, stimuli: write(path, study, stimuli[:9]))
-        for part in ("write_maps", "write_annotations", "write_behaviour", "_write_sessions"):  # the time series do without
+        for part in ("write_maps", "write_annotations", "_write_sessions"):  # the time series do without
             patch.setattr(miniature, part, lambda *_: None, raising=False)
         truth = write_miniature(root, SMALL)
     return root, truth
@@ -315,6 +315,26 @@ def test_work_that_was_stopped_goes_on_where_it_stopped(copy):
     assert set(made) <= set(files)
 
 
+def test_what_was_half_written_when_it_was_stopped_is_not_taken_for_a_run(copy, monkeypatch):
+    saved, save = [], np.save
+
+    def stopped(file, values, **options):
+        saved.append(len(values))
+        if len(saved) == 4:
+            file.write(values.tobytes()[:1000])
+            raise KeyboardInterrupt
+        save(file, values, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(detrended.np, "save", stopped)
+        study(copy).prepare("subj01")
+    assert sorted(path.name[:15] for path in (copy / "prepared").rglob("*") if path.is_file()) == [f"session01_run{n:02d}" for n in (1, 2, 3)]
+    reads, read = [], detrended.read_series
+    monkeypatch.setattr(detrended, "read_series", lambda run, *rest: reads.append(run.number) or read(run, *rest))
+    study(copy).prepare("subj01")
+    assert reads == list(range(4, 13))
+
+
 def test_a_folder_that_cannot_be_written_to_is_read_every_time(copy, monkeypatch):
     monkeypatch.setattr(detrended.os, "access", lambda *_: False)
     before = study(copy).trials("subj01").responses
@@ -417,7 +437,7 @@ def test_of_480_runs_45_are_held_out_and_nearly_all_their_pictures_are_seen():
     shown = torch.from_numpy(plan(spread(0), 0).design.shown[0])
     trial = torch.arange(30_000)
     place = torch.searchsorted(torch.tensor([63, 62] * 6).cumsum(0), trial % 750, right=True)
-    events = Events(shown, trial // 750 + 1, 100 * (trial // 750 + 1) + place + 1, torch.zeros(30_000, dtype=torch.long), torch.zeros(30_000))
+    events = Events(shown, trial // 750 + 1, 100 * (trial // 750 + 1) + place + 1, torch.zeros(30_000, dtype=torch.long), trial / 1.0, trial)
     held = drawn_runs(events, None, 0)
     test = torch.isin(events.runs, held)
     counted = leak(events, ~test, test, torch.zeros(30_000, dtype=torch.long), 6)
@@ -426,7 +446,9 @@ def test_of_480_runs_45_are_held_out_and_nearly_all_their_pictures_are_seen():
 
 
 def test_a_leak_is_counted_as_by_hand():
-    events = Events(*(torch.tensor(column) for column in ([5, 7, 5, 9], [1] * 4, [101, 101, 102, 102], [0, 0, 1, 0], [0.0, 4.0, 0.0, 4.0])))
+    events = Events(
+        *(torch.tensor(column) for column in ([5, 7, 5, 9], [1] * 4, [101, 101, 102, 102], [0, 0, 1, 0], [0.0, 4.0, 0.0, 4.0], [0, 1, 63, 64]))
+    )
     first = torch.tensor([0, 3, 0, 3])
     by_run = leak(events, torch.tensor([True, True, False, False]), torch.tensor([False, False, True, True]), first, 4)
     assert (by_run.trials, by_run.seen_trials, by_run.pictures, by_run.seen_pictures, by_run.volumes, by_run.shared_volumes) == (2, 1, 2, 1, 7, 0)
@@ -464,9 +486,13 @@ def test_it_is_a_study_like_any_other(written, copy):
     assert torch.equal(trials.groups, trials.stimuli) and "z-scored within run, mean of 6 volumes from +4 s" in trials.units
     assert torch.equal(study(root, groups="run").trials("subj01").groups, chosen.events("subj01").runs)
     assert chosen.images(truth.stimuli[:2]).shape == (2, 3, 16, 16)
+    behaviour = chosen.behaviour("subj01")
+    assert torch.equal(behaviour.stimuli, trials.stimuli) and torch.equal(behaviour.is_old, trials.repeats > 0)
+    assert "volumes of test windows are in a training window as well" in chosen.cautions("subj01")[-1]
     assert set(chosen.held_out().tolist()) == set(read_design(root).shared.tolist())
     refused("no subject 'subj02'; choose one of subj01", lambda: chosen.trials("subj02"))
     refused("has runs of session 1 here and the first 2 are asked for", lambda: study(root, sessions=2).trials("subj01"))
+    refused("nsd_982 ends with session 37, 38 were asked", lambda: study(root, sessions=38, split="nsd_982").trials("subj01"))
     few = study(root, training_images=7)
     shown = few.events("subj01").stimuli
     assert len(shown[~torch.isin(shown, few.held_out())].unique()) == 7

@@ -27,6 +27,7 @@ class Events:
         runs: Session and run in one: 2105 is run 5 of session 21.
         repeats: 0 for the first time that the subject saw the picture.
         onsets: Seconds from the start of the run.
+        planned: Which of the subject's 30,000 planned trials it is, from 0.
     """
 
     stimuli: Int[Tensor, " trials"]
@@ -34,13 +35,14 @@ class Events:
     runs: Int[Tensor, " trials"]
     repeats: Int[Tensor, " trials"]
     onsets: Float[Tensor, " trials"]
+    planned: Int[Tensor, " trials"]
 
     def __len__(self) -> int:
         return len(self.stimuli)
 
     def where(self, rows: Bool[Tensor, " trials"]) -> "Events":
         """Some of the trials."""
-        return Events(*(getattr(self, name)[rows] for name in ("stimuli", "sessions", "runs", "repeats", "onsets")))
+        return Events(*(getattr(self, name)[rows] for name in ("stimuli", "sessions", "runs", "repeats", "onsets", "planned")))
 
 
 @dataclass(frozen=True)
