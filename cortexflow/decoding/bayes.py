@@ -11,16 +11,36 @@ References:
     Bayesian reconstruction of natural images from human brain activity (Naselaris et al., 2009).
 """
 
+from typing import Any, Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cortexflow.encoding.base import DensityEncoder
 from cortexflow.errors import CortexflowError
 from cortexflow.nn.factor_analysis import fit_factors
 
 DRAWS, FACTORS = 1000, 40  # synthetic trials that stand for the noise at the mean picture, and the factors they have
 STEPS, RATE = 60, 0.02
+
+
+@runtime_checkable
+class Density(Protocol):
+    """What is asked of an encoder: the contract of :class:`cortexflow.encoding.base.DensityEncoder`."""
+
+    features: int
+
+    def predict(self, features: Tensor) -> Tensor:
+        """The expected response."""
+
+    def sample(self, features: Tensor, n: int = 1) -> Tensor:
+        """Synthetic trials."""
+
+    def log_prob(self, features: Tensor, responses: Tensor) -> Tensor:
+        """Nats per trial."""
+
+    def eval(self) -> Any:
+        """The same, without what is for training alone."""
 
 
 class BayesianDecoder:
@@ -35,13 +55,14 @@ class BayesianDecoder:
         CortexflowError: Features of another size than the encoder's, fewer than two of them, or a temperature that is not positive.
     """
 
-    def __init__(self, encoder: DensityEncoder, features: Float[Tensor, "pictures features"], temperature: float = 1.0) -> None:
+    def __init__(self, encoder: Density, features: Float[Tensor, "pictures features"], temperature: float = 1.0) -> None:
         if features.shape[1] != encoder.features or len(features) < 2:
             have = f"{len(features)} pictures of {features.shape[1]} features"
             raise CortexflowError(f"the prior needs two or more pictures of the encoder's {encoder.features} features, there are {have}")
         if not temperature > 0:
             raise CortexflowError(f"a temperature is above 0, {temperature} was given; 1 leaves densities as they are")
-        self.encoder, self.temperature = encoder.eval(), temperature
+        self.encoder, self.temperature = encoder, temperature
+        encoder.eval()
         self.mean = features.mean(0)
         centred = (features - self.mean).double()
         covariance = centred.T @ centred / (len(features) - 1)
