@@ -50,8 +50,11 @@ def show_checks(checks: Sequence["Check"]) -> None:
     """The table of a check; the command ends with 1 if anything is wrong."""
     table = Table("file", "what", "", box=None)
     for check in checks:
-        table.add_row(escape(check.file), escape(check.found), "ok" if check.wrong is None else f"[red]wrong[/red]: {escape(check.wrong)}")
+        table.add_row(escape(check.file), escape(check.found), "ok" if check.wrong is None else "[red]wrong[/red]")
     screen().print(table)
+    for check in checks:
+        if check.wrong is not None:  # a line of its own, which no column breaks
+            screen().print(f"[red]wrong[/red]: {escape(check.wrong)}", soft_wrap=True, highlight=False)
     wrong = sum(check.wrong is not None for check in checks)
     screen().print(f"{wrong} of {len(checks)} are wrong" if wrong else f"all {len(checks)} are as they should be")
     if wrong:

@@ -1,24 +1,45 @@
 """The commands of the Natural Scenes Dataset, against a server on this machine that lists, cuts and lies as the test wants."""
 
+import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
 import threading
+import tracemalloc
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+import h5py
+import nibabel
 import numpy as np
 import pytest
+import scipy.io
 
 from cortexflow.app import cli
-from cortexflow.data.nsd_layout import download, terms
-from cortexflow.data.nsd_layout.download import Bucket, matches, part_sizes
+from cortexflow.data.nsd import NSD
+from cortexflow.data.nsd_layout import checks, download, miniature, terms
+from cortexflow.data.nsd_layout.behaviour import behaviour_file
+from cortexflow.data.nsd_layout.cautions import cautions
+from cortexflow.data.nsd_layout.download import Bucket, Remote, matches, part_sizes
+from cortexflow.data.nsd_layout.estimate import estimate
+from cortexflow.data.nsd_layout.inspection import Inspection
 from cortexflow.data.nsd_layout.inventory import SUBJECTS, Selection, numbers, parts
-from cortexflow.errors import CortexflowError
+from cortexflow.data.nsd_layout.miniature import Miniature, write_miniature
+from cortexflow.data.nsd_layout.pictures import BRICK
+from cortexflow.data.nsd_layout.spaces import Kept, space
+from cortexflow.data.nsd_layout.wholeness import check_length, read_through
+from cortexflow.data.nsd_timeseries import NSDTimeSeries
+from cortexflow.data.simulated import Simulated
+from cortexflow.errors import CortexflowError, DamagedFileError
+from cortexflow.report import evaluation
+from cortexflow.report.evaluation import Fold, held_out_side
+from cortexflow.training import Machine, RunConfig, fit_space, join, open_study, tabulate
 
 DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"
 TABLE = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
@@ -434,3 +455,283 @@ def test_names_of_all_parts():
     assert all(f"{part.folder}/{name}".startswith(prefixes[part.folder + str(part.patterns)]) for part in everything for name in part.expected)
     assert "nsddata_betas/ppdata/subj04/fsaverage/betas_assumehrf/rh.betas_session30.mgh" in keys
     assert numbers("2-4, 9,3") == (2, 3, 4, 9) and numbers("all") is None
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A miniature of one subject and session in three spaces with its runs; few pictures, and no maps of a localiser."""
+    root, write = tmp_path_factory.mktemp("studies") / "nsd", miniature._write_pictures
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(miniature, "_write_pictures", lambda path, study, stimuli: write(path, study, stimuli[:11]))
+        patch.setattr(miniature, "write_maps", lambda *_: None)
+        spaces = ("func1pt8mm", "fsaverage", "nativesurface")
+        write_miniature(root, Miniature(subjects=1, sessions=1, voxels=60, image_size=16, spaces=spaces, annotations=False, timeseries=True))
+    return root
+
+
+@pytest.fixture
+def copy(written, tmp_path, monkeypatch):
+    """The same files under other names: whoever changes one must put a new one in its place."""
+    monkeypatch.setattr(checks, "_look_at_table", lambda root: "73000 pictures")  # its second takes as long as all else
+    shutil.copytree(written, tmp_path / "nsd", copy_function=os.link)
+    return tmp_path / "nsd"
+
+
+def renew(path, content):
+    path.unlink()
+    path.write_bytes(content)
+
+
+def cut(path, share=0.5):
+    content = path.read_bytes()
+    renew(path, content[: int(len(content) * share)])
+
+
+def wrong(root, **how):
+    return {check.file: check.wrong for check in Inspection(root, **how).checks() if check.wrong is not None}
+
+
+def test_a_whole_folder_is_as_it_should_be(written, monkeypatch, capsys):
+    code, out, _ = command(monkeypatch, capsys, "check", "--data", written.parent, "--deep")
+    assert code == 0 and "are as they should be" in out and "wrong" not in out
+    for looked_at in (
+        "betas_session01.hdf5",
+        "betas_session01.nii.gz",
+        "lh.betas_session01.mgh",
+        "lh.betas_session01.hdf5",
+        "12 runs",
+        "responses.tsv",
+    ):
+        assert looked_at in out
+    assert not (written / "prepared").exists()
+
+
+def altered(path):
+    """One bit of what is compressed, without another length."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    renew(path, bytes(content))
+
+
+def other_grid(path):
+    path.unlink()
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), path)
+
+
+NATIVE = B3.replace("func1pt8mm", "nativesurface")
+AVERAGE = B3.replace("func1pt8mm", "fsaverage")
+RUN = "nsddata_timeseries/ppdata/subj01/func1pt8mm/{}/{}_session01_run0"
+
+
+def altered_picture(path):
+    with h5py.File(path) as file:
+        brick = file["imgBrick"]
+        where = brick.id.get_chunk_info(brick.id.get_num_chunks() // 2)
+    content = bytearray(path.read_bytes())
+    content[where.byte_offset + where.size // 2] ^= 255
+    renew(path, bytes(content))
+
+
+DAMAGES = {
+    f"{B3}/betas_session01.hdf5": (cut, "is damaged"),
+    f"{B3}/betas_session01.nii.gz": (cut, "is damaged"),
+    f"{AVERAGE}/rh.betas_session01.mgh": (cut, "rh.betas_session01.mgh is cut short"),
+    f"{NATIVE}/lh.betas_session01.hdf5": (cut, "is damaged"),
+    f"{B3}/ncsnr.nii.gz": (other_grid, "has the grid 4 × 4 × 4 where its mask has"),
+    "nsddata/ppdata/subj01/func1pt8mm/roi/rh.streams.nii.gz": (other_grid, "has the grid 4 × 4 × 4 where its mask has"),
+    f"{RUN.format('timeseries', 'timeseries')}3.nii.gz": (cut, "is damaged"),
+    f"{RUN.format('design', 'design')}4.tsv": (Path.unlink, "design_session01_run04.tsv does not exist"),
+    f"{RUN.format('motion', 'motion')}5.tsv": (cut, "motion_session01_run05.tsv"),
+    behaviour_file("subj01"): (lambda path: cut(path, 0.9), "responses.tsv"),
+    BRICK: (lambda path: cut(path, 0.9), "is damaged"),
+}
+
+
+def test_every_damaged_file_is_named(copy, monkeypatch, capsys):
+    for name, (change, _) in DAMAGES.items():
+        change(copy / name)
+    code, out, _ = command(monkeypatch, capsys, "check", "--data", copy.parent)
+    assert code == 1 and re.search(f"{len(DAMAGES)} of [0-9]+ are wrong", out)
+    lines = [line for line in out.splitlines() if line.startswith("wrong: ")]
+    assert len(lines) == len(DAMAGES)
+    for name, (_, message) in DAMAGES.items():
+        assert any(Path(name).name in line and message in line for line in lines), name
+
+
+def test_what_is_altered_inside_takes_a_deep_look(copy):
+    altered(copy / B3 / "betas_session01.nii.gz")
+    altered_picture(copy / BRICK)
+    assert not wrong(copy)
+    assert set(wrong(copy, deep=True)) == {f"{BRICK}, to its end", f"{B3}/betas_session01.nii.gz"}
+
+
+def test_lengths_are_told_without_reading(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 9, (5, 6, 7, 8), dtype=np.int16)
+    path = tmp_path / "values.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    content = gzip.decompress(path.read_bytes())
+    assert len(content) == 352 + values.nbytes
+    path.write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))  # in two pieces, whose last one tells its own length
+    check_length(path)
+    path.write_bytes(gzip.compress(content[:-1]))
+    with pytest.raises(DamagedFileError, match=f"cut short \\(it holds {len(content) - 1} of {len(content)} bytes\\)"):
+        check_length(path)
+    path.write_bytes(gzip.compress(content))
+    monkeypatch.setattr("cortexflow.data.nsd_layout.wholeness.read_through", lambda path: pytest.fail("was read"))
+    check_length(path)
+    assert read_through(path) == len(content)
+
+
+def test_what_must_be_there_is_asked_for(copy):
+    assert not wrong(copy, subjects=("subj01",), sessions=(1,))
+    lacking = wrong(copy, sessions=(1, 2, 3))
+    assert set(lacking) == {f"{B3}, hdf5", f"{B3}, nifti", AVERAGE, NATIVE}
+    assert all("lacks session 2, 3; fetch or copy it" in line for line in lacking.values())
+    assert "holds nothing of subj02" in wrong(copy, subjects=("subj01", "subj02"))["subj02"]
+    (copy / B3 / "betas_session01.hdf5").rename(copy / B3 / "betas_session03.hdf5")
+    assert not wrong(copy)
+    assert any(check.found == "1 of 40 sessions; without session 1, 2" for check in Inspection(copy).checks())
+    (copy / AVERAGE / "rh.betas_session01.mgh").unlink()
+    assert "has no file of the other hemisphere" in wrong(copy)[f"{AVERAGE}/lh.betas_session01.mgh"]
+
+
+def test_the_beginning_of_a_file_is_told(copy):
+    piece = Remote(f"{B3}/betas_session02.hdf5", 5000, "x").unfinished(copy)
+    piece.write_bytes(bytes(1234))
+    assert "is the beginning of a file (1 kB); fetch it again to continue" in wrong(copy)[piece.relative_to(copy).as_posix()]
+
+
+def test_an_empty_folder_holds_nobody(tmp_path):
+    assert "holds no session of anybody" in wrong(tmp_path)["subjects"]
+
+
+def general(root, subject, grid, voxels):
+    folder = root / f"nsddata/ppdata/{subject}/func1pt8mm/roi"
+    folder.mkdir(parents=True)
+    labels = (np.arange(np.prod(grid)).reshape(grid) < voxels).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), folder / "nsdgeneral.nii.gz")
+    session = root / B3.replace("subj01", subject) / "betas_session01.hdf5"
+    session.parent.mkdir(parents=True)
+    with h5py.File(session, "w") as file:  # blocks that are not written take no space
+        file.create_dataset("betas", (750, *grid[::-1]), "i2", chunks=(750, *grid[::-1]))
+
+
+def test_published_shapes_are_asked_of_published_grids_and_of_any_if_wanted(copy, tmp_path):
+    assert "subj01's grid in func1pt8mm is 6 × 8 × 5 where the published one is 81 × 104 × 83" in str(wrong(copy, official=True))
+    one, two = SUBJECTS["subj01"], SUBJECTS["subj02"]
+    for name, subject, grid, voxels, message in (
+        ("right", "subj01", one.func1pt8mm, 15724, ""),
+        ("few", "subj01", one.func1pt8mm, 15723, "nsdgeneral has 15723 voxels where the published one has 15724"),
+        ("other", "subj01", two.func1pt8mm, 14278, "is 82 × 106 × 84 (it is subj02's) where the published one is 81 × 104 × 83"),
+    ):
+        general(tmp_path / name, subject, grid, voxels)
+        lines = {file: line for file, line in wrong(tmp_path / name).items() if "subj01" in file}
+        assert list(lines) == ["subj01, func1pt8mm, as published"] * bool(message) and message in str(lines)
+
+
+@pytest.mark.parametrize(("kind", "entry"), [("betas", NSD), ("timeseries", NSDTimeSeries)])
+def test_preparing_is_estimated_before_and_goes_on_where_it_stopped(copy, monkeypatch, capsys, kind, entry):
+    words = ["prepare", "--data", copy.parent, "--what", kind]
+    code, out, _ = command(monkeypatch, capsys, *words, "--dry-run")
+    what, count = {"betas": ("session", 1), "timeseries": ("run", 12)}[kind]
+    assert code == 0 and f"subj01: {count} {what}s of 60 voxels; " in out and not (copy / "prepared").exists()
+    expected = entry(root=copy).estimate("subj01")
+    tracemalloc.start()
+    code, out, _ = command(monkeypatch, capsys, *words)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    files = sorted(path for path in (copy / "prepared").rglob("*.npy"))
+    assert code == 0 and len(files) == count and sum(path.stat().st_size for path in files) - 128 * count == expected.disk
+    assert peak < expected.memory
+    before = files[-1].stat().st_mtime_ns
+    code, out, _ = command(monkeypatch, capsys, *words)
+    assert code == 0 and f"0 {what}s of 60 voxels, {count} more are prepared; 0 B of disk" in out and files[-1].stat().st_mtime_ns == before
+
+
+def test_an_estimate_of_published_sizes(monkeypatch):
+    mask = np.zeros(SUBJECTS["subj01"].func1pt8mm, dtype=bool)
+    mask.ravel()[:15724] = True
+    monkeypatch.setattr("cortexflow.data.nsd_layout.estimate.ready", lambda kept, number, files, mask: number == 1)
+    one = estimate(space(Kept(Path("nowhere"), "subj01", "func1pt8mm", "b3", "any")), dict.fromkeys(range(1, 41), ()), mask)
+    assert one.disk == 39 * 750 * 15724 * 2 == 919_854_000 and (one.left, one.ready, one.voxels) == (39, 1, 15724)
+    assert 2 * 750 * 15724 * 2 < one.memory < 200e6
+
+
+def test_a_disk_that_is_too_small_stops_preparing_before_it_starts(copy, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1 << 40, 1 << 40, download.SPARE + 10_000))
+    code, out, err = command(monkeypatch, capsys, "prepare", "--data", copy.parent)
+    assert code == 2 and "90 kB are needed" in err and "smaller mask" in err and err.count("\n") == 1 and "90 kB of disk" in out
+    assert not (copy / "prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prepare", "--what", "beta"], "no part to prepare is called 'beta'; choose from betas, timeseries"),
+        (["prepare", "--subjects", "subj02"], "no subject 'subj02'; choose one of subj01"),
+        (["info", "--subjects", "subj9"], "no subject is called 'subj9'; choose from subj01, subj02"),
+        (["check", "--subjects", "subj9"], "no subject is called 'subj9'"),
+        (["check", "--sessions", "one"], "sessions are written 1-10"),
+        (["info", "-s", "sessions=2"], "has no session 2, where the first 2 were asked for"),
+        (["info", "-s", "spaces=func1mm"], "spaces: Extra inputs are not permitted"),
+        (["prepare", "-s", "study=none"], "does not exist"),
+    ],
+)
+def test_mistakes_in_other_commands_are_one_line(written, monkeypatch, capsys, words, message):
+    code, _, err = command(monkeypatch, capsys, words[0], "--data", written.parent, *words[1:])
+    assert code == 2 and err.startswith("error: ") and message in err and err.count("\n") == 1
+
+
+def test_info_counts_without_reading_a_response(copy, monkeypatch, capsys):
+    for path in (copy / "nsddata_betas").rglob("*betas_session*"):
+        if path.suffix != ".mgh":
+            renew(path, b"nothing that could be read")
+    code, out, _ = command(monkeypatch, capsys, "info", "--data", copy.parent)
+    raw = scipy.io.loadmat(copy / DESIGN)
+    shown = raw["subjectim"][0, raw["masterordering"][0, :750].astype(int) - 1] - 1
+    counts, shared = Counter(shown.tolist()), set((raw["sharedix"][0] - 1).tolist())
+    times = Counter(counts.values())
+    assert code == 0 and re.search(r"sessions +1 of 40: 1\s", out) and re.search(r"trials +750\s", out)
+    assert f"{len(counts)}: {times[1]} shown once, {times[2]} shown twice, {times[3]} shown 3 times" in out
+    assert f"{len(shared & set(counts))} seen, {sum(counts[picture] == 3 for picture in shared)} of them 3 times" in out
+    test = sum(count for picture, count in counts.items() if picture in shared)
+    assert f"{len(set(counts) - shared)} pictures, {750 - test} trials" in out and f"{len(shared & set(counts))} pictures, {test} trials" in out
+    assert re.search(r"voxels \(nsdgeneral, func1pt8mm\) +60\s", out) and "nsdgeneral 60" in out and "memory task" in out
+
+
+def test_cautions_are_those_of_the_subject_and_reach_the_report(written):
+    own = {subject: [line for line in cautions(subject) if line.startswith(subject)] for subject in SUBJECTS}
+    assert {subject for subject, lines in own.items() if "fixated less" in str(lines)} == {"subj05", "subj08"}
+    fewer = {subject: re.search(r"(\d+) of 40", str(lines)) for subject, lines in own.items()}
+    assert {subject: int(found[1]) for subject, found in fewer.items() if found} == {"subj03": 32, "subj04": 30, "subj06": 32, "subj08": 30}
+    assert (
+        not own["subj01"]
+        and any("drops out" in line for line in cautions("subj01"))
+        and any("no number" in line for line in cautions("subj06", "fsaverage"))
+    )
+    for entry in (NSD, NSDTimeSeries):
+        assert entry(root=written).cautions("subj01")[: len(cautions("subj01"))] == cautions("subj01")
+
+
+def test_cautions_are_notes_of_an_evaluation(monkeypatch):
+    data = {"name": "simulated", "images": 60, "held_out": 20, "voxels": 20, "image_size": 16}
+    config = RunConfig.of({"data": data, "features": ["pixels"], "components": 5, "encoder": {"name": "ridge", "factors": 1}})
+    study = open_study(config, Machine())
+    table = tabulate(fit_space(config, study, Machine()), study, study.test.seen, Machine())
+    fold = Fold(study, held_out_side(join(study.test, table), study, 2, 0), {}, {}, {}, [])
+    plain = evaluation._notes([fold])
+    monkeypatch.setattr(Simulated, "cautions", lambda self, subject: (f"{subject}, reported: careful.",))
+    assert evaluation._notes([fold]) == [*plain, "subj01, reported: careful."]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["fetch", "--help"], ["check", "--help"], ["prepare", "--help"], ["info", "--help"]])
+def test_help_needs_nothing(words, monkeypatch, capsys):
+    code, out, _ = command(monkeypatch, capsys, *words)
+    assert code == 0 and "Usage" in out
+
+
+def test_the_general_fetch_points_here(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["cortexflow", "data", "fetch", "nsd", "--to", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "see: cortexflow data nsd fetch --help" in capsys.readouterr().err

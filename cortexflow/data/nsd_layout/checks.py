@@ -47,7 +47,7 @@ def check_subject(space: Space, sessions: Mapping[int, tuple[Path, ...]], planne
 def check_areas(space: Space, mask: np.ndarray) -> Iterator[Check]:
     """Every label map that is there, and how much of the mask its areas have."""
     for name in space.atlases():
-        yield Check.of(f"{space.kept.subject}, {name}", partial(_look_at_areas, space, name, mask))
+        yield Check.of(f"{space.kept.subject}, {space.kept.name}, {name}", partial(_look_at_areas, space, name, mask))
 
 
 def check_sessions(space: Space, sessions: Mapping[int, tuple[Path, ...]], mask: np.ndarray, deep: bool = False) -> Iterator[Check]:

@@ -28,7 +28,7 @@ def check_length(path: Path) -> None:
         return
     with readable(path):
         image: Any = nibabel.load(path)
-        needed = int(image.header.get_data_offset()) + prod(map(int, image.shape)) * image.get_data_dtype().itemsize
+        needed = int(image.dataobj.offset) + prod(map(int, image.shape)) * image.get_data_dtype().itemsize
     if path.suffix in (".gz", ".mgz"):
         if _says(path) != needed % (1 << 32):
             _check_enough(path, read_through(path), needed)
