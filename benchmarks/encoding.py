@@ -55,6 +55,7 @@ FLOWS = {  # the flow and what it is without one of its parts
     "flow": {},
     "flow, no couplings": {"couplings": 0},
     "flow, no couplings, no gain": {"couplings": 0, "gain": False},
+    "flow, no couplings, not smoothed": {"couplings": 0, "smooth": False},
     "flow, no couplings, one block": {"couplings": 0, "stages": "one"},
 }
 STEPS = {  # name: what it is against, what is new

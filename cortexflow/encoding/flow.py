@@ -7,6 +7,7 @@ takes one pass. Where trials are few the flow stays what it is before training, 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,9 @@ from cortexflow.encoding.base import DensityEncoder
 from cortexflow.errors import CortexflowError
 from cortexflow.nn.banded import PENALTIES, BandedRidge, Per
 from cortexflow.nn.chain_flow import ChainFlow
+from cortexflow.nn.cortical_graph import Smoother
 from cortexflow.nn.factor_analysis import choose_factors, factor_log_prob
+from cortexflow.nn.least_squares import RidgeFit
 from cortexflow.nn.noise import factor_candidates
 from cortexflow.nn.radial_coordinates import RadialCoordinates
 from cortexflow.nn.signal_gain import SignalGain
@@ -53,6 +56,7 @@ class FlowEncoder(DensityEncoder):
             penalties: Of the mean, as in ridge.
             penalty_per: As in ridge.
             folds: As in ridge.
+            smooth: Whether weights may be drawn towards those of neighbours on the cortex.
             gain: Whether the noise may grow along what the picture evokes.
         """
 
@@ -69,6 +73,7 @@ class FlowEncoder(DensityEncoder):
         penalty_per: Per = "auto"
         folds: int = Field(5, ge=2)
         gain: bool = True
+        smooth: bool = True
 
     reduces = True
     config: Config
@@ -79,6 +84,7 @@ class FlowEncoder(DensityEncoder):
     training_r: Tensor
     plan: Tensor
     loudest: Tensor
+    smoothness: Tensor
     trials: Tensor
 
     def __init__(self, features: int, voxels: int, config: Choices | None = None, **context: Any) -> None:
@@ -90,6 +96,7 @@ class FlowEncoder(DensityEncoder):
         self.register_buffer("training_r", torch.zeros(voxels))
         self.register_buffer("plan", torch.tensor([0, 1, 1]))  # couplings per area, their width, the context's size
         self.register_buffer("loudest", torch.tensor(1.0))
+        self.register_buffer("smoothness", torch.tensor(0.0))  # of the area that has most of it
         self.register_buffer("trials", torch.tensor(0))  # that it was fitted to
         self.coordinates, self.gain = RadialCoordinates(voxels), SignalGain()
         self.flow: ChainFlow | None = None
@@ -156,7 +163,8 @@ class FlowEncoder(DensityEncoder):
         if self.flow is not None and self._at_rest():
             flow = f"A flow of {couplings} couplings per stage was trained and fitted held-out pictures no better than the closed form, which stands."
         said = f"Noise: factors per stage of the chain: {sizes}; deviation of a gain on the signal: {', '.join(gains) or 'none found'}."
-        return said, flow
+        mean = f"Mean: ridge; weights drawn towards those of neighbours on the cortex with a strength of up to {float(self.smoothness):g}."
+        return mean, said, flow
 
     @property
     def stages(self) -> dict[str, Bool[Tensor, " voxels"]]:
@@ -218,7 +226,7 @@ class FlowEncoder(DensityEncoder):
         return self.from_noise(features.repeat(n, 1), normal, directions).reshape(n, len(features), self.voxels)
 
     def _solve(self, features: Tensor, responses: Tensor, groups: Tensor) -> Float[Tensor, "trials coordinates"]:
-        fit = self._regression().fit(features, responses, groups)
+        fit = self._smoothed(self._regression().fit(features, responses, groups), responses)
         self.weights, self.intercept, self.penalties, self.training_r = fit.weights, fit.intercept, fit.penalties, fit.scores
         assert fit.held_out is not None
         self.trials = torch.tensor(len(responses))
@@ -232,6 +240,17 @@ class FlowEncoder(DensityEncoder):
         self.centre = fit.held_out.mean(0)
         signal = self.coordinates.signal(fit.held_out - self.centre) if self.config.gain else torch.zeros_like(coordinates)
         return self.gain.fit(coordinates, signal, self.coordinates.widths)
+
+    def _smoothed(self, fit: RidgeFit, responses: Tensor) -> RidgeFit:
+        """Weights drawn towards those of neighbours, where voxels have places and it predicts better."""
+        positions = None if self.cortex is None else self.cortex.flat if self.cortex.flat is not None else self.cortex.coordinates
+        if not self.config.smooth or positions is None or self.cortex is None:
+            return fit
+        assert fit.held_out is not None
+        smoother = Smoother(positions, [stage & band for stage in self.cortex.chain().values() for band, _ in self.bands])  # levels stay unseen
+        smoother.fit(fit.held_out, responses)
+        self.smoothness = torch.tensor(max(smoother.strengths, default=0.0))
+        return replace(fit, weights=smoother(fit.weights), intercept=smoother(fit.intercept), held_out=smoother(fit.held_out))
 
     def _log_prob(self, features: Tensor, coordinates: Tensor) -> Tensor:
         if self.flow is None:

@@ -203,8 +203,18 @@ def test_it_says_what_its_fit_decided(closed, bent):
     few = FlowEncoder(FEATURES, VOXELS, cortex=cortex())
     features, responses, groups = trials(images=60)
     few.reduce(features, responses, groups)
-    assert "180 training trials are fewer than 1000" in few.notes()[1] and few.notes()[0].startswith("Noise: factors per stage of the chain: all ")
-    assert "was trained over the closed form" in bent.notes()[1]
+    assert "180 training trials are fewer than 1000" in few.notes()[2] and few.notes()[1].startswith("Noise: factors per stage of the chain: all ")
+    assert "was trained over the closed form" in bent.notes()[2]
     rest = FlowEncoder(FEATURES, VOXELS, FlowEncoder.Config(couplings=1, stages="areas"), cortex=cortex())
     rest.reduce(*trials())
-    assert "the closed form, which stands" in rest.eval().notes()[1]
+    assert "the closed form, which stands" in rest.eval().notes()[2]
+
+
+def test_smoothing_shows_no_level_to_voxels_that_may_not_see_it():
+    areas = {**cortex().areas, "left": torch.arange(VOXELS) % 2 == 0}
+    flat = torch.stack([torch.arange(VOXELS).float(), torch.zeros(VOXELS)], 1)
+    around = Cortex("subj01", VOXELS, areas, flat=flat)
+    levels = {"low": 2, "high": 3}
+    encoder = FlowEncoder(FEATURES, VOXELS, levels=levels, cortex=around, sees={"left": ["low"]})
+    encoder.solve(*trials())
+    assert not encoder.weights[2:, areas["left"]].any() and encoder.weights[2:, ~areas["left"]].any()
