@@ -19,10 +19,10 @@ from cortexflow.data.base import Cortex, Trials
 from cortexflow.data.localiser import Blocks
 from cortexflow.data.scenery import compose
 from cortexflow.data.scenery.compose import CATEGORIES, PARAMETERS, SUPERCATEGORIES, Rendered, portrait, render, scene
-from cortexflow.data.scenery.cortex import AREAS, PREFERRED, SceneCortex, calibrated, look
+from cortexflow.data.scenery.cortex import ATLAS, PREFERRED, SceneCortex, calibrated, look
 from cortexflow.data.simulation.noise_families import Ground, Order, amplitude, draw
 from cortexflow.data.simulation.planted import LATENTS, Planted, assemble, ratios
-from cortexflow.data.simulation.sheet import Sheet, smooth
+from cortexflow.data.simulation.sheet import Atlas, Sheet, smooth
 from cortexflow.data.simulation.streams import stream
 from cortexflow.data.simulation.study import PlantedDataset, single
 from cortexflow.storage import fingerprint
@@ -65,6 +65,7 @@ class Scenes(PlantedDataset):
         low_level: float = Field(0.1, ge=0, le=0.8)
 
     title: ClassVar[str] = "Simulated visual cortex that looks at scenes, with captions, masks and a localiser"
+    atlas: ClassVar[Atlas] = ATLAS
     config: Config
 
     def __init__(self, config: Choices | None = None, root: Path | str | None = None) -> None:
@@ -128,7 +129,7 @@ class Scenes(PlantedDataset):
     def cortex(self, subject: str) -> Cortex:
         """Areas and geometry. The noise ceiling is left to be estimated; :meth:`true_ncsnr` is the truth."""
         place = self._cortex(subject).place
-        areas = {name: torch.from_numpy(place.areas == index) for index, name in enumerate(AREAS)}
+        areas = {name: torch.from_numpy(place.areas == index) for index, name in enumerate(self.atlas.areas)}
         return Cortex(subject, self.config.voxels, areas, single(place.coordinates), single(place.flat))
 
     def prf(self, subject: str) -> Float[Tensor, "voxels 3"]:
@@ -188,7 +189,8 @@ class Scenes(PlantedDataset):
         self.check_subject(subject)
         if not self._cortices:
             config = self.config
-            made = {name: SceneCortex(config.seed, name, config.voxels, config.image_size, config.low_level) for name in self.subjects}
+            sizes = (config.voxels, config.image_size, config.low_level)
+            made = {name: SceneCortex(config.seed, name, *sizes, self.atlas) for name in self.subjects}
             calibrated(tuple(made.values()), config.seed, config.image_size)
             self._cortices = made
         return self._cortices[subject]
@@ -201,7 +203,7 @@ class Scenes(PlantedDataset):
 
     def _plant_all(self) -> None:
         """One pass over the pictures for all subjects; the study that was planted last is kept for whoever opens it again."""
-        made_of = self.checksums()["scenes"]
+        made_of = " ".join([self.checksums()["scenes"], *self.atlas.areas])
         if made_of not in _LAST:
             planted = self._plants()
             _LAST.clear()

@@ -34,7 +34,10 @@ class Flaws:
 
     def _constant(self) -> str:
         count = int(self.constant.sum())
-        return f"{self.subject}: {_of(count, len(self.constant))} never change within a session; training leaves them out" if count else ""
+        if not count:
+            return ""
+        verb, them = ("changes", "it") if count == 1 else ("change", "them")
+        return f"{self.subject}: {count} of {len(self.constant)} voxels never {verb} within a session; training leaves {them} out"
 
     def _saturated(self) -> str:
         count, numbers = int((self.saturated > 0).sum()), self.trials * len(self.saturated)
@@ -42,8 +45,5 @@ class Flaws:
             return ""
         share = f"in {self.saturated.sum() / numbers:.2g} of all numbers, up to {self.saturated.max() / self.trials:.0%} of a voxel's trials"
         limit = f"the limit of 16-bit integers, ±{LIMIT / PERCENT:.1f} percent signal change"
-        return f"{self.subject}: {_of(count, len(self.saturated))} reach {limit}, {share}; responses beyond it are cut off"
-
-
-def _of(count: int, voxels: int) -> str:
-    return f"{count} of {voxels} voxels"
+        verb = "reaches" if count == 1 else "reach"
+        return f"{self.subject}: {count} of {len(self.saturated)} voxels {verb} {limit}, {share}; responses beyond it are cut off"

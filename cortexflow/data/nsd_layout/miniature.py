@@ -33,6 +33,7 @@ from cortexflow.data.nsd_layout.retinotopy import Fields
 from cortexflow.data.nsd_layout.runs import CLOCKS
 from cortexflow.data.nsd_layout.spaces import BETAS, SIDES
 from cortexflow.data.nsd_layout.transforms import GRIDS
+from cortexflow.data.scenery.cortex import WITH_V3
 from cortexflow.data.scenes import Scenes
 from cortexflow.data.simulation.noise_families import Order
 from cortexflow.data.simulation.streams import stream
@@ -81,7 +82,9 @@ class Miniature(Choices):
 
 
 class Scheduled(Scenes):
-    """Scenes in the order of a design."""
+    """Scenes in the order of a design, for a cortex with the early areas of the dataset's label maps."""
+
+    atlas = WITH_V3
 
     def __init__(self, config: Scenes.Config, orders: Mapping[str, Order]) -> None:
         super().__init__(config)

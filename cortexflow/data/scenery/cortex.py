@@ -54,7 +54,13 @@ ATLAS = Atlas(
         "food": (0.02, 0.25),
     },
 )
-EARLY = {"V1": (0.88, 0.12, 0.0), "V2": (0.62, 0.38, 0.0), "hV4": (0.42, 0.5, 0.08)}  # low, middle, category
+WITH_V3 = Atlas(  # for studies whose early areas are a chain of four
+    (*AREAS[:2], "V3", *AREAS[2:]),
+    (0.15, 0.12, 0.09, 0.09, 0.11, 0.05, 0.08, 0.08, 0.07, 0.09, 0.07),
+    {**ATLAS.sizes, "V3": (0.04, 0.22)},
+    {**ATLAS.eccentricities, "V3": (0.02, 0.5)},
+)
+EARLY = {"V1": (0.88, 0.12, 0.0), "V2": (0.62, 0.38, 0.0), "V3": (0.52, 0.46, 0.02), "hV4": (0.42, 0.5, 0.08)}  # low, middle, category
 MIDDLE = {"LOC": 0.15, "OFA": 0.1}  # share of middle drives; 0.04 in the other category areas
 RELATED = {
     "EBA": {"animals": 0.3, "faces": 0.2},
@@ -124,14 +130,15 @@ class SceneCortex:
         voxels: How many.
         size: Of the pictures.
         low_level: Share of the seen variance that low-level drives have in category areas; it varies between voxels.
+        atlas: Its areas.
     """
 
-    def __init__(self, seed: int, subject: str, voxels: int, size: int, low_level: float) -> None:
+    def __init__(self, seed: int, subject: str, voxels: int, size: int, low_level: float, atlas: Atlas = ATLAS) -> None:
         own = {purpose: stream(seed, purpose, subject) for purpose in ("sheet", "fields", "tuning")}
-        self.place = sheet(voxels, own["sheet"], ATLAS)
-        self.fields = receptive_fields(self.place, own["fields"], ATLAS)
-        self.tuning = _tune(self.place, self.fields, low_level, stream(seed, "tuning"), own["tuning"])
-        self.layouts = _layouts(self.place, own["tuning"])
+        self.place = sheet(voxels, own["sheet"], atlas)
+        self.fields = receptive_fields(self.place, own["fields"], atlas)
+        self.tuning = _tune(self.place, self.fields, low_level, stream(seed, "tuning"), own["tuning"], atlas.areas)
+        self.layouts = _layouts(self.place, own["tuning"], atlas.areas)
         self._windows = pooling_windows(self.fields, size)
 
     def calibrate(
@@ -217,29 +224,29 @@ def _numbers(scenes: Sequence[Scene]) -> Float[np.ndarray, "stimuli 1"]:
     return np.array([[len(content.things) + 4 * content.visible.sum()] for content in scenes])
 
 
-def _tune(place: Sheet, fields: np.ndarray, low_level: float, shared: np.random.Generator, own: np.random.Generator) -> Tuning:
+def _tune(place: Sheet, fields: np.ndarray, low_level: float, shared: np.random.Generator, own: np.random.Generator, names: Sequence[str]) -> Tuning:
     """Preferences that vary smoothly over the sheet, alike in all subjects up to jitter."""
     maps = smooth(shared, 4, length=5.0)(place.template)
     jitter = own.standard_normal((3, len(fields)))
     cycles = 0.4 / fields[:, 2] * np.exp(0.3 * jitter[1])
-    levels = np.array([EARLY.get(name, (low_level, MIDDLE.get(name, 0.04), 1 - low_level - MIDDLE.get(name, 0.04))) for name in AREAS])
+    levels = np.array([EARLY.get(name, (low_level, MIDDLE.get(name, 0.04), 1 - low_level - MIDDLE.get(name, 0.04))) for name in names])
     return Tuning(
         fields,
         orientation=np.arctan2(maps[:, 0], maps[:, 1]) / 2 + 0.15 * jitter[0],
         scale=np.abs(np.log(cycles)[:, None] - np.log(CYCLES)).argmin(axis=1),
         polarity=np.sign(maps[:, 2] + 0.5 * jitter[2]),
-        categories=_preferences(place, shared, own),
+        categories=_preferences(place, shared, own, names),
         mixture=mixture(levels[place.areas], maps[:, 3], own),
     )
 
 
-def _preferences(place: Sheet, shared: np.random.Generator, own: np.random.Generator) -> Float[np.ndarray, "voxels categories"]:
+def _preferences(place: Sheet, shared: np.random.Generator, own: np.random.Generator, names: Sequence[str]) -> Float[np.ndarray, "voxels categories"]:
     """Strong and graded for an area's own supercategory, weak for related ones, noise for the rest; patches of anything elsewhere."""
     patches = smooth(shared, len(CATEGORIES), length=4.0)(place.template).clip(0) ** 1.5
     strength = np.exp(0.3 * own.standard_normal(len(place.areas)))
     preferences = patches + 0.3 * own.standard_normal(patches.shape)
     grain = 0.1 * own.standard_normal(patches.shape)
-    for index, area in enumerate(AREAS):
+    for index, area in enumerate(names):
         if area in PREFERRED:
             weights = _group_weights({PREFERRED[area]: 1.0, **RELATED.get(area, {})})
             voxels = place.areas == index
@@ -251,11 +258,11 @@ def _group_weights(weights: Mapping[str, float]) -> Float[np.ndarray, " categori
     return np.array([weights.get(group, 0.0) for group in SUPERCATEGORIES]) @ GROUPS
 
 
-def _layouts(place: Sheet, own: np.random.Generator) -> Float[np.ndarray, "voxels layouts"]:
+def _layouts(place: Sheet, own: np.random.Generator, names: Sequence[str]) -> Float[np.ndarray, "voxels layouts"]:
     """What the layout adds: in PPA only."""
     weights = np.array([LAYOUT.get(name, 0.0) for name in LAYOUTS])
     graded = np.exp(0.3 * own.standard_normal((len(place.areas), len(weights))))
-    return AROUND * np.where((place.areas == AREAS.index("PPA"))[:, None], weights * graded, 0.0)
+    return AROUND * np.where((place.areas == names.index("PPA"))[:, None], weights * graded, 0.0)
 
 
 def _regress(category: np.ndarray, energy: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
