@@ -34,7 +34,7 @@ class Writer(Protocol):
         """Write the next rows."""
 
 
-def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 1, areas: str | None = None, seed: int = 0) -> Path:
+def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 1, average: int = 1, areas: str | None = None, seed: int = 0) -> Path:
     """Responses to every picture of a folder, as a model believes the subject's cortex would give them.
 
     Arguments:
@@ -43,7 +43,8 @@ def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 
         out: A ``.npz`` or ``.h5`` file with ``mean`` (pictures × voxels), ``samples`` (n × pictures × voxels) and
             ``voxels`` (their index in the study), in the units of the training responses. A manifest stands beside it:
             ``<out>.manifest.json``.
-        samples: Synthetic trials per picture, at least 1.
+        samples: Synthetic responses per picture, at least 1.
+        average: Trials that each of them is the mean of, at least 1: noise falls as it does where a picture is repeated.
         areas: Keep only these areas, joined by commas.
         seed: Of the noise; the draws of a picture do not depend on which others are in the folder.
 
@@ -53,21 +54,24 @@ def synthesize(run: Run, folder: Path | str, out: Path | str, *, samples: int = 
     out, paths = Path(out), list_pictures(folder)
     if samples < 1:
         raise CortexflowError(f"{samples} samples were asked; ask for at least 1 (the mean is always written)")
+    if average < 1:
+        raise CortexflowError(f"a mean of {average} trials was asked; ask for --average 1 or more")
     if out.suffix == ".npz" and samples > MOST_NPZ:
         raise CortexflowError(f"an npz takes at most {MOST_NPZ} samples, {samples} were asked; write a .h5 file")
     voxels = _voxels(run, areas)
-    rows = min(BATCH, max(1, AT_ONCE // (samples * run.encoder.voxels)))
+    rows = min(BATCH, max(1, AT_ONCE // (samples * average * run.encoder.voxels)))
     made_by = load_sealed_json(run.folder / "provenance.json")
     size = tuple(made_by["pictures"])
     # The responses take their name inside the manifest's block, so that a full disk leaves both or neither.
     with replacing(out.with_name(out.name + ".manifest.json")) as temporary, open_writer(out, len(paths), samples, run.voxels[voxels]) as writer:
         for batch in track(list(_batches(paths, rows)), "synthesizing"):
             images = torch.stack([read_picture(path, size) for path in batch])
-            writer.append(*_respond(run, images, [_seed(seed, path) for path in batch], samples, voxels))
+            writer.append(*_respond(run, images, [_seed(seed, path) for path in batch], (samples, average), voxels))
         manifest = {
             "pictures": [{"row": row, "file": path.name, "sha256": checksum(path)} for row, path in enumerate(paths)],
             "picture_size": list(size),
             "samples": samples,
+            "average": average,
             "seed": seed,
             "voxels": int(voxels.sum()),
             "areas": areas,
@@ -186,12 +190,13 @@ def _member(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], files: 
 
 
 @torch.no_grad()
-def _respond(run: Run, images: Tensor, seeds: list[int], samples: int, voxels: Tensor) -> tuple[Tensor, Tensor]:
+def _respond(run: Run, images: Tensor, seeds: list[int], trials: tuple[int, int], voxels: Tensor) -> tuple[Tensor, Tensor]:
     features = run.space.of_images(images)
     drawn = []
     for row, seed in zip(features, seeds, strict=True):
         torch.manual_seed(seed)
-        drawn.append(run.encoder.sample(row[None], samples)[..., voxels])
+        each = run.encoder.sample(row[None], trials[0] * trials[1])[..., voxels]
+        drawn.append(each.unflatten(0, trials).mean(1))
     return run.encoder.predict(features)[:, voxels], torch.cat(drawn, dim=1)
 
 

@@ -74,6 +74,17 @@ def test_a_pictures_draws_do_not_depend_on_its_neighbours(run, pictures, tmp_pat
     assert np.abs(other - after).max() > 0.1
 
 
+def test_a_mean_of_trials_is_quieter_and_is_the_mean_of_its_draws(run, pictures, tmp_path):
+    single = np.load(synthesize(run, pictures, tmp_path / "a.npz", samples=8))
+    means = np.load(synthesize(run, pictures, tmp_path / "b.npz", samples=2, average=4))
+    np.testing.assert_allclose(means["samples"], single["samples"].reshape(2, 4, 70, 40).mean(1), atol=1e-5)
+    assert load_json(tmp_path / "b.npz.manifest.json")["average"] == 4
+    noise = [np.square(one["samples"] - one["mean"]).mean() for one in (means, single)]
+    assert noise[0] / noise[1] == pytest.approx(1 / 4, rel=0.1)
+    with pytest.raises(CortexflowError, match="--average 1 or more"):
+        synthesize(run, pictures, tmp_path / "c.npz", average=0)
+
+
 def test_areas_and_manifest(run, pictures, tmp_path):
     out = synthesize(run, pictures, tmp_path / "out.npz", areas="V1,IT")
     voxels = (run.encoder.cortex.areas["V1"] | run.encoder.cortex.areas["IT"]).nonzero().flatten()

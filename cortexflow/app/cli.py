@@ -166,7 +166,8 @@ def synthesize(
     run: Path,
     pictures: Annotated[Path, typer.Argument(help="A folder of pictures.")],
     out: Annotated[Path, typer.Option("--out", help="A .npz or .h5 file.")],
-    samples: Annotated[int, typer.Option(help="Synthetic trials per picture.")] = 1,
+    samples: Annotated[int, typer.Option(help="Synthetic responses per picture.")] = 1,
+    average: Annotated[int, typer.Option(help="Trials that each of them is the mean of.")] = 1,
     areas: Annotated[str | None, typer.Option(help="Only these areas: V1,hV4.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
 ) -> None:
@@ -174,7 +175,7 @@ def synthesize(
     from cortexflow.synthesis import synthesize as respond
     from cortexflow.training import Run
 
-    respond(Run.load(run), pictures, out, samples=samples, areas=areas, seed=seed)
+    respond(Run.load(run), pictures, out, samples=samples, average=average, areas=areas, seed=seed)
     print(f"{out} and {out}.manifest.json")
 
 
