@@ -24,10 +24,10 @@ Subjects = Annotated[str | None, typer.Option(help="subj01,subj02 … or all; th
 @nsd_app.command("fetch")
 def fetch(
     to: Annotated[Path, typer.Option("--to", help="The study's folder, such as DATA/nsd; read it with --data DATA.")],
-    subjects: Annotated[str, typer.Option(help="subj01,subj02 … or all.")],
-    what: Annotated[str, typer.Option(help="design, pictures, rois, maps, betas, timeseries, behaviour, transforms, surfaces; or all.")],
+    what: Annotated[str, typer.Option(help="design, pictures, rois, maps, betas, timeseries, behaviour, transforms, surfaces; or all.")] = "",
+    subjects: Annotated[str, typer.Option(help="subj01,subj02 … or all.")] = "",
     sessions: Annotated[str, typer.Option(help="1-10, 1,3,5 … or all.")] = "all",
-    spaces: Annotated[str, typer.Option(help="func1pt8mm, func1mm, fsaverage.")] = "func1pt8mm",
+    spaces: Annotated[str, typer.Option(help="func1pt8mm, func1mm, fsaverage, nativesurface.")] = "func1pt8mm",
     betas: Annotated[str, typer.Option(help="b1, b2, b3.")] = "b3",
     files: Annotated[str, typer.Option(help="Of sessions in volumes: hdf5 (larger, read faster) or nifti.")] = "hdf5",
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 4,
@@ -83,7 +83,7 @@ def _fetch(bucket: "Bucket", plan: "Plan", jobs: int) -> None:
 
 def _show_plan(plan: "Plan", folders: "list[Part]") -> None:
     """What is there and what is missing, by part of the dataset."""
-    from cortexflow.data.nsd_layout.download import size_text
+    from cortexflow.data.nsd_layout.disk import size_text
 
     table = Table("part", "files", "size", "there", "to fetch", box=None)
     for what in dict.fromkeys(part.what for part in folders):
@@ -102,7 +102,7 @@ def _those(remotes: "tuple[Remote, ...]", folders: "list[Part]") -> "list[Remote
 
 def _show_estimate(folders: "list[Part]", why: str) -> None:
     """Without the bucket: what shapes say."""
-    from cortexflow.data.nsd_layout.download import size_text
+    from cortexflow.data.nsd_layout.disk import size_text
     from cortexflow.data.nsd_layout.inventory import estimated
 
     screen().print(f"{why}. Without it, from what is known of the dataset: sizes before compression, so at most these", highlight=False)
@@ -112,7 +112,7 @@ def _show_estimate(folders: "list[Part]", why: str) -> None:
         known = [(part, size) for part, size in sizes if size is not None]
         total += sum(size for _, size in known)
         more = " and some small ones" if len(known) < len(sizes) else ""
-        count = sum(len(part.expected) for part, _ in known)
+        count = sum(part.known for part, _ in known)
         table.add_row(what, f"{count}{more}" if count else "unknown", size_text(sum(size for _, size in known)) if known else "unknown")
     screen().print(table)
     screen().print(f"at most {size_text(total)}, without what is unknown")

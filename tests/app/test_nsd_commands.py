@@ -23,7 +23,7 @@ import scipy.io
 
 from cortexflow.app import cli
 from cortexflow.data.nsd import NSD
-from cortexflow.data.nsd_layout import checks, download, miniature, terms
+from cortexflow.data.nsd_layout import checks, disk, download, files, miniature, terms
 from cortexflow.data.nsd_layout.behaviour import behaviour_file
 from cortexflow.data.nsd_layout.cautions import cautions
 from cortexflow.data.nsd_layout.download import Bucket, Remote, matches, part_sizes
@@ -190,7 +190,7 @@ def test_a_cut_connection_is_taken_up_where_it_was_cut(full, tmp_path, whole):
     starts = [start for key, start in full.ranges if key == name]
     assert starts == ([0, 0] if whole else [0, 1_500_000, 2_500_000])
     assert sum(seen) == sum(remote.size for remote in plan.missing)
-    assert there(tmp_path) == {remote.key for remote in plan.missing} and not list(tmp_path.rglob(f"*{download.ENDING}"))
+    assert there(tmp_path) == {remote.key for remote in plan.missing} and not list(tmp_path.rglob(f"*{files.UNFINISHED}"))
 
 
 def test_a_network_that_goes_away_leaves_what_it_brought_and_a_second_run_goes_on(full, tmp_path, monkeypatch, capsys):
@@ -229,7 +229,7 @@ def test_pieces_of_another_version_are_not_joined(full, tmp_path):
     assert bucket.plan(tmp_path, folders).left == len(full.objects[name]) + 5000 - 1000
     full.objects[name] = bytes(3_000_000)
     bucket.fetch(bucket.plan(tmp_path, folders))
-    assert (tmp_path / name).read_bytes() == bytes(3_000_000) and not list(tmp_path.rglob(f"*{download.ENDING}"))
+    assert (tmp_path / name).read_bytes() == bytes(3_000_000) and not list(tmp_path.rglob(f"*{files.UNFINISHED}"))
 
 
 def test_what_changes_after_it_was_listed_is_refused(full, tmp_path):
@@ -325,7 +325,8 @@ def test_an_answer_of_503_passes(full, tmp_path, monkeypatch, capsys):
     [
         (["--subjects", "subj09"], "no subject is called 'subj09'; choose from subj01, subj02"),
         (["--subjects", ""], "no subject was chosen; choose from subj01"),
-        (["--spaces", "func2mm"], "no space is called 'func2mm'; choose from func1pt8mm, func1mm, fsaverage"),
+        (["--what", ""], "no part of the dataset was chosen; choose from design, pictures, rois"),
+        (["--spaces", "func2mm"], "no space is called 'func2mm'; choose from func1pt8mm, func1mm, fsaverage, nativesurface"),
         (["--what", "beta"], "no part of the dataset is called 'beta'; choose from design, pictures"),
         (["--betas", "b4"], "no kind of betas is called 'b4'; choose from b1, b2, b3"),
         (["--files", "mat"], "no kind of file is called 'mat'; choose from hdf5, nifti"),
@@ -368,11 +369,11 @@ def test_terms_are_asked_for_on_a_terminal(full, tmp_path, monkeypatch, capsys, 
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(full, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1 << 40, 1 << 40, download.SPARE + 3_024_999))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1 << 40, 1 << 40, disk.SPARE + 3_024_999))
     code, out, err = command(monkeypatch, capsys, *fetching(full, tmp_path / "nsd", *BETAS))
     assert code == 2 and "3.02 MB are needed and 268.44 MB must stay free" in err and err.count("\n") == 1
     assert "3.02 MB to fetch" in out and not full.ranges and not there(tmp_path / "nsd")
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1 << 40, 1 << 40, download.SPARE + 3_025_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1 << 40, 1 << 40, disk.SPARE + 3_025_000))
     assert command(monkeypatch, capsys, *fetching(full, tmp_path / "nsd", *BETAS))[0] == 0
 
 
@@ -444,11 +445,13 @@ def test_an_interrupt_keeps_what_is_there(full, tmp_path):
 
 def test_names_of_all_parts():
     everything = parts(Selection(tuple(SUBJECTS), ("betas", "timeseries", "design"), ("func1pt8mm", "fsaverage"), ("b1", "b3")))
-    names = Counter(part.what for part in everything for _ in part.expected)
+    names = Counter()
+    for part in everything:
+        names[part.what] += part.known
     sessions = 3 * 40 + 2 * 32 + 2 * 30 + 40
     assert sum(facts.sessions for facts in SUBJECTS.values()) == sessions == 284
     assert names["betas"] == 2 * (sessions + 8) + 2 * 2 * (sessions + 8) and names["design"] == 2
-    assert names["timeseries"] == 12 * sessions + 2 * (2 * 18 + 6 * 10)
+    assert names["timeseries"] == 3 * 12 * sessions + 2 * (2 * 18 + 6 * 10)
     keys = [f"{part.folder}/{name}" for part in everything for name in part.expected]
     assert len(keys) == len(set(keys)) and all(part.holds(f"{part.folder}/{name}") for part in everything for name in part.expected)
     prefixes = {part.folder + str(part.patterns): part.prefix for part in everything}
@@ -658,7 +661,7 @@ def test_an_estimate_of_published_sizes(monkeypatch):
 
 
 def test_a_disk_that_is_too_small_stops_preparing_before_it_starts(copy, monkeypatch, capsys):
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1 << 40, 1 << 40, download.SPARE + 10_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1 << 40, 1 << 40, disk.SPARE + 10_000))
     code, out, err = command(monkeypatch, capsys, "prepare", "--data", copy.parent)
     assert code == 2 and "90 kB are needed" in err and "smaller mask" in err and err.count("\n") == 1 and "90 kB of disk" in out
     assert not (copy / "prepared").exists()

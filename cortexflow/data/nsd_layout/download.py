@@ -7,7 +7,6 @@ which version they are, so that pieces of two versions are never joined.
 import glob
 import hashlib
 import os
-import shutil
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,8 @@ import requests
 from filelock import FileLock, Timeout
 from urllib3.exceptions import HTTPError
 
-from cortexflow.data.nsd_layout.files import BUCKET
+from cortexflow.data.nsd_layout.disk import check_space, size_text
+from cortexflow.data.nsd_layout.files import BUCKET, UNFINISHED
 from cortexflow.data.nsd_layout.inventory import Part
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import fingerprint
@@ -34,10 +34,8 @@ PAUSE = 1.0  # seconds before the second attempt, twice as long before each furt
 LONGEST = 30.0
 WAIT = (15, 30)  # seconds for a connection, and for its next bytes
 PIECE = 1 << 20  # bytes
-SPARE = 256 << 20  # bytes of the disk that are left free
 PASSING = (408, 429, 500, 502, 503, 504)  # answers that another attempt may change
 USUAL = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256, 512)  # MiB of the parts in which programs upload
-ENDING = ".download"
 LOST = (requests.RequestException, HTTPError)
 
 
@@ -69,7 +67,7 @@ class Remote(NamedTuple):
     def unfinished(self, root: Path) -> Path:
         """Where its first bytes lie until it is whole."""
         path = self.local(root)
-        return path.with_name(f".{path.name}.{fingerprint([self.size, self.etag])}{ENDING}")
+        return path.with_name(f".{path.name}.{fingerprint([self.size, self.etag])}{UNFINISHED}")
 
     def kept(self, root: Path) -> int:
         """Bytes that an earlier run has fetched of it."""
@@ -138,18 +136,27 @@ class Bucket:
         Raises:
             CortexflowError: What :meth:`listing` raises, a file is not in the bucket, or another file lies in its place.
         """
-        remotes: dict[str, Remote] = {}
-        for part in parts:
-            there = {remote.key: remote for remote in self.listing(part.prefix) if part.holds(remote.key)}
-            lacking = [name for name in part.expected if f"{part.folder}/{name}" not in there]
-            if lacking or not there:
-                name = f"{part.folder}/{(lacking or part.patterns)[0]}"
-                raise CortexflowError(f"{self.endpoint} has no {name}; choose other sessions, spaces or betas, or leave out {part.what}")
-            remotes |= there
+        remotes = {remote.key: remote for part in parts for remote in self._of(part)}
+        for what in dict.fromkeys(part.what for part in parts):
+            ours = [part for part in parts if part.what == what]
+            if not any(part.holds(key) for part in ours for key in remotes):
+                raise self._lacks(ours[0], ours[0].patterns[0])
         own = [remote for remote in remotes.values() if remote.local(root).exists()]
         for remote in own:
             _check_own(remote, remote.local(root))
         return Plan(root, tuple(own), tuple(remote for key, remote in remotes.items() if not (root / key).exists()))
+
+    def _of(self, part: Part) -> list[Remote]:
+        """The files of a part. Raises CortexflowError where one that is known by name is not among them."""
+        there = {remote.key: remote for remote in self.listing(part.prefix) if part.holds(remote.key)}
+        for name in part.expected:
+            if f"{part.folder}/{name}" not in there:
+                raise self._lacks(part, name)
+        return list(there.values())
+
+    def _lacks(self, part: Part, name: str) -> CortexflowError:
+        where = f"{self.endpoint} has no {part.folder}/{name}"
+        return CortexflowError(f"{where}; choose other sessions, spaces or betas, or leave out {part.what}")
 
     def fetch(self, plan: Plan, jobs: int = 4, advance: Callable[[int], object] = lambda count: None) -> dict[str, bool]:
         """Fetch what is missing, several files at a time.
@@ -302,23 +309,6 @@ def part_sizes(size: int, count: int) -> list[int]:
     return [part << 20 for part in USUAL if max(1, -(-size // (part << 20))) == count]
 
 
-def check_space(root: Path, needed: int, remedy: str) -> None:
-    """Raises CortexflowError where the disk of a folder has less free space than ``needed`` bytes and a reserve."""
-    place = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(place).free
-    if needed and needed + SPARE > free:
-        have = f"{size_text(needed)} are needed and {size_text(SPARE)} must stay free, the disk of {root} has {size_text(free)}"
-        raise CortexflowError(f"{have}; {remedy}, or name a folder on a larger disk")
-
-
-def size_text(count: int) -> str:
-    """Bytes in words, in powers of ten as disks are sold: ``1.05 GB``."""
-    for unit, scale in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
-        if count >= scale:
-            return f"{count / scale:.2f} {unit}"
-    return f"{count / 1000:.0f} kB" if count else "0 B"
-
-
 def _remote(entry: ElementTree.Element) -> Remote:
     key, size, etag = (entry.findtext(f"{{*}}{name}") or "" for name in ("Key", "Size", "ETag"))
     if not size.isdigit() or any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key:
@@ -364,7 +354,7 @@ def _md5(file: BinaryIO, size: int) -> Any:
 
 def _remove_other_versions(path: Path, keep: Path) -> None:
     """Pieces of a version that is in the bucket no more."""
-    for old in path.parent.glob(f".{glob.escape(path.name)}.*{ENDING}"):
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
         if old != keep:
             old.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from cortexflow.data.published import published
 
 BUCKET = "s3://natural-scenes-dataset"
+UNFINISHED = ".download"  # how the names of pieces end that are still being fetched
 BLOCKS, LENGTH = 8, 4096  # how many blocks of a large file stand for it, and their bytes
 
 

@@ -17,7 +17,8 @@ from cortexflow.data.base import Check
 from cortexflow.data.nsd_layout.behaviour import behaviour_file, read_behaviour
 from cortexflow.data.nsd_layout.checks import by, check_areas, check_experiment, check_sessions
 from cortexflow.data.nsd_layout.design import PER_SESSION, Design, read_design
-from cortexflow.data.nsd_layout.download import ENDING, size_text
+from cortexflow.data.nsd_layout.disk import size_text
+from cortexflow.data.nsd_layout.files import UNFINISHED
 from cortexflow.data.nsd_layout.inventory import SPACES, SUBJECTS, VOLUMES
 from cortexflow.data.nsd_layout.pictures import BRICK
 from cortexflow.data.nsd_layout.runs import CLOCKS, Run, open_series, read_motion, read_onsets, runs_of
@@ -54,7 +55,7 @@ class Inspection:
         yield from check_experiment(self.root)
         if self.deep and (self.root / BRICK).is_file():
             yield Check.of(f"{BRICK}, to its end", partial(_read_through, self.root / BRICK))
-        for path in sorted(self.root.glob(f"nsddata*/**/.*{ENDING}")):
+        for path in sorted(self.root.glob(f"nsddata*/**/.*{UNFINISHED}")):
             have = f"{path} is the beginning of a file ({size_text(path.stat().st_size)}); fetch it again to continue, or delete it"
             yield Check(path.relative_to(self.root).as_posix(), wrong=have)
         for subject in self.subjects or SUBJECTS:

@@ -14,7 +14,7 @@ from cortexflow.data.nsd_layout.atlases import DRAWN
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, PICTURES, TABLE
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
 from cortexflow.data.nsd_layout.planning import RUNS
-from cortexflow.data.nsd_layout.runs import CLOCKS, RESTING
+from cortexflow.data.nsd_layout.runs import CLOCKS, KINDS, RESTING
 from cortexflow.data.nsd_layout.spaces import BETAS, SIDES
 from cortexflow.errors import CortexflowError
 
@@ -36,6 +36,8 @@ WHAT = {
     "transforms": "from each space to the others",
     "surfaces": "the cortical sheets, of the subjects and the average brain",
 }
+
+COMMON = ("design", "pictures")  # parts that are not of one subject
 
 
 class Facts(NamedTuple):
@@ -86,7 +88,8 @@ class Part(NamedTuple):
         folder: From the bucket's root on, without a slash at its end.
         patterns: Shell patterns of their names.
         expected: Names that are known beforehand.
-        each: Bytes of each expected file before compression; None where only the bucket knows them.
+        each: Bytes of each file before compression; None where only the bucket knows them.
+        more: How many files there are beside the expected ones, where that is known.
     """
 
     what: str
@@ -94,6 +97,12 @@ class Part(NamedTuple):
     patterns: tuple[str, ...]
     expected: tuple[str, ...] = ()
     each: int | None = None
+    more: int = 0
+
+    @property
+    def known(self) -> int:
+        """How many files are known to be there."""
+        return len(self.expected) + self.more
 
     def holds(self, key: str) -> bool:
         """Whether a file, by its name from the bucket's root on, is one of these."""
@@ -132,8 +141,8 @@ class Selection:
     sessions: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        among("subject", self.subjects, SUBJECTS)
         among("part of the dataset", self.what, WHAT)
+        among("subject", self.subjects, SUBJECTS, required=bool(set(self.what) - set(COMMON)))
         among("space", self.spaces, SPACES)
         among("kind of betas", self.betas, BETAS)
         among("kind of file", (self.files,), ("hdf5", "nifti"))
@@ -154,12 +163,12 @@ class Selection:
         return self.sessions or tuple(range(1, SUBJECTS[subject].sessions + 1))
 
 
-def among(what: str, chosen: Sequence[str], known: Collection[str]) -> None:
-    """Raises CortexflowError where something that was chosen is not known, or nothing was chosen."""
+def among(what: str, chosen: Sequence[str], known: Collection[str], required: bool = True) -> None:
+    """Raises CortexflowError where something that was chosen is not known, or nothing was chosen that is required."""
     for name in chosen:
         if name not in known:
             raise CortexflowError(f"no {what} is called {name!r}; choose from {', '.join(known)}")
-    if not chosen:
+    if required and not chosen:
         raise CortexflowError(f"no {what} was chosen; choose from {', '.join(known)}")
 
 
@@ -223,20 +232,20 @@ def _sessions(selection: Selection, subject: str, space: str, betas: str, sessio
         prefix, ratio = f"{side}." if side else "", "mgh" if side else "nii.gz"
         names = tuple(f"{prefix}betas_session{number:02d}.{ending}" for number in sessions)
         yield Part("betas", folder, names, names, PER_SESSION * count * (4 if space == "fsaverage" else 2))
-        yield Part("betas", folder, (f"{prefix}ncsnr.{ratio}",), (f"{prefix}ncsnr.{ratio}",), 4 * count)
+        yield Part("betas", folder, (f"{prefix}ncsnr.{ratio}",), (), 4 * count, 1)
 
 
 def _runs(subject: str, space: str, sessions: tuple[int, ...]) -> Iterator[Part]:
     """Volumes, onsets and head motion; a session with rest has two runs more."""
     facts, root = SUBJECTS[subject], f"nsddata_timeseries/ppdata/{subject}/{space}"
-    numbered = [(number, run + 1) for number in sessions for run in range(RUNS + 2 * (number in RESTING[subject]))]
+    rests = sum(2 for number in sessions if number in RESTING[subject])
     sizes = {"timeseries": 2 * prod(facts.grid(space)) * VOLUMES[space], "design": 8 * VOLUMES[space], "motion": 80 * VOLUMES[space]}
     for kind, each in sizes.items():
-        ending = "nii.gz" if kind == "timeseries" else "tsv"
-        patterns = tuple(f"{kind}_session{number:02d}_run??.{ending}" for number in sessions)
-        # which of a session's files a run of rest has is for the bucket to say: those of the volumes are known
-        names = tuple(f"{kind}_session{number:02d}_run{run:02d}.{ending}" for number, run in numbered) if kind == "timeseries" else ()
-        yield Part("timeseries", f"{root}/{kind}", patterns, names, each)
+        patterns = tuple(f"{kind}_session{number:02d}_run??.{KINDS[kind]}" for number in sessions)
+        names = tuple(f"{kind}_session{number:02d}_run{run + 1:02d}.{KINDS[kind]}" for number in sessions for run in range(RUNS))
+        # which files a run of rest has is for the bucket to say
+        expected, more = (names, rests) if kind == "timeseries" else ((), len(names))
+        yield Part("timeseries", f"{root}/{kind}", patterns, expected, each, more)
 
 
 def _one(what: str, name: str, size: int) -> Part:
@@ -277,4 +286,4 @@ def numbers(text: str) -> tuple[int, ...] | None:
 
 def estimated(part: Part) -> int | None:
     """Bytes of a part before compression, for when the bucket cannot be asked; None where only the bucket knows."""
-    return None if part.each is None or not part.expected else part.each * len(part.expected)
+    return None if part.each is None or not part.known else part.each * part.known
