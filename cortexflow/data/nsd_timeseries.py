@@ -64,6 +64,9 @@ class NSDTimeSeries(AnnotatedDataset):
     lie at the same times after their onsets. Offset and duration are rounded to whole volumes; :meth:`lags` gives the times. The
     default is a window of six volumes, 4 to 10.7 seconds after the onset at 1.8 mm.
 
+    The mean and deviation of a run are those of all its volumes, test windows among them: a scale is learned from them, and
+    nothing of any picture.
+
     :meth:`trials` is the mean over each window. For decoders that use time, :meth:`windows` streams the volumes of one run after
     the other and :meth:`gather` collects those of some trials. A voxel that is constant over a run is 0 there.
 

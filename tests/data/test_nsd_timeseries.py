@@ -300,6 +300,10 @@ def test_prepared_runs_are_read_once_and_made_again_where_they_must_be(copy, mon
         assert not {path.name for path in study(copy, **choices).prepare("subj01")} & {path.name for path in files}
     study(copy, degree=3, offset=0.0).trials("subj01")  # no polynomials are used, and windows are cut later
     assert len(reads) == 14 + 4 * 12
+    small = study(copy, mask="prf-visualrois")
+    early = torch.from_numpy(small._mask("subj01")[study(copy)._mask("subj01")])
+    assert 0 < early.sum() < 60
+    assert torch.allclose(small.trials("subj01").responses, before[:, early], atol=1e-5) and len(reads) == 14 + 5 * 12
 
 
 def test_work_that_was_stopped_goes_on_where_it_stopped(copy):
