@@ -6,7 +6,7 @@ A session has 12 runs with pictures. In sessions with rest there are 14, of whic
 
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,14 +115,13 @@ def _rests(subject: str, session: int, number: int, path: Path) -> int:
 
 
 def warn_of_gaps(subject: str, runs: list[Run]) -> None:
-    """Sessions of which some runs are there and others are not."""
-    there = defaultdict(set)
-    for run in runs:
-        there[run.session].add(run.place)
-    gaps = {session: RUNS - len(numbers) for session, numbers in there.items() if len(numbers) < RUNS}
-    if gaps:
-        lacks = ", ".join(f"{count} of session {session}" for session, count in gaps.items())
-        warnings.warn(f"{subject} lacks runs: {lacks} (of {RUNS} each); the others are used", CortexflowWarning, stacklevel=3)
+    """Sessions before the last one of which all or some runs are not there."""
+    there = Counter(run.session for run in runs)
+    whole = [str(session) for session in range(1, max(there)) if session not in there]
+    parts = [f"{RUNS - count} of {RUNS} runs of session {session}" for session, count in there.items() if count < RUNS]
+    if whole or parts:
+        lacks = ", ".join([f"session {', '.join(whole)}"] * bool(whole) + parts)
+        warnings.warn(f"{subject} lacks {lacks}; the others are used", CortexflowWarning, stacklevel=3)
 
 
 def read_onsets(run: Run, clock: Clock, shown: Int[np.ndarray, " trials"]) -> Onsets:
