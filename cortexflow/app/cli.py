@@ -112,11 +112,20 @@ def data_simulate(
     )
 
 
+def default_weights(extractor: Any) -> str:
+    """Which network, and the digits that are in the key of its features; nothing where there is none."""
+    if not hasattr(extractor, "network_kind"):
+        return ""
+    features = extractor()
+    return f", {features.network_kind} {features.config.model} {features.weights}"
+
+
 @features_app.command("list")
 def features_list() -> None:
-    """The extractors there are."""
+    """The extractors there are, and the weights that each takes if none are named."""
     for name in catalog.names("features"):
-        screen().print(f"{name}  (revision {catalog.find('features', name).revision})")
+        found = catalog.find("features", name)
+        screen().print(f"{name}  (revision {found.revision}{default_weights(found)})")
 
 
 @features_app.command("compute")

@@ -70,14 +70,14 @@ PUBLISHED: Mapping[str, Network] = {
 
 # The networks that score pictures (judge-…) are others than those that condition them: other seeds, other architectures.
 SHIPPED: Mapping[str, Network] = {
-    "clip": Network("clip", CLIP, "MIT", 6),
+    "clip": Network("clip", CLIP, "MIT", 3),
     "resnet": Network("resnet", RESNET, "MIT", 2),
     "autoencoder": Network("autoencoder", AUTOENCODER, "MIT", 3),
-    "unet": Network("unet", UNET, "MIT", 8),
-    "vdvae": Network("vdvae", "cortexflow.nn.vdvae.VDVAE", "MIT", 3),
+    "unet": Network("unet", UNET, "MIT", 12),
+    "vdvae": Network("vdvae", "cortexflow.nn.vdvae.VDVAE", "MIT", 2),
     "segmenter": Network("segmenter", "cortexflow.nn.segmenter.Segmenter", "MIT", 1),
     "judge-classifier": Network("classifier", "cortexflow.nn.classifier.Classifier", "MIT", 2),
-    "judge-matcher": Network("matcher", "cortexflow.nn.matcher.Matcher", "MIT", 1),
+    "judge-matcher": Network("matcher", "cortexflow.nn.matcher.Matcher", "MIT", 2),
 }
 DEFAULT_ARCHITECTURE = {network.kind: network.architecture for network in (*SHIPPED.values(), *PUBLISHED.values())}
 

@@ -150,6 +150,15 @@ def test_looking_around(words, monkeypatch, capsys):
     assert "simulated" in capsys.readouterr().out or words == ["features", "list"]
 
 
+def test_the_list_of_features_says_which_weights_they_take(monkeypatch, capsys):
+    from cortexflow.features.resnet import Resnet
+
+    assert command(monkeypatch, "features", "list") == 0
+    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["resnet"] == f"(revision {Resnet.revision}, resnet mini {Resnet().weights})"
+    assert Resnet().weights in Resnet().key and "," not in lines["pixels"]
+
+
 def test_features_are_cached(tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "features", "compute", "--cache", tmp_path, *SMALL) == 0
     assert "pixels: 220 pictures" in capsys.readouterr().out
