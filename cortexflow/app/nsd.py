@@ -167,7 +167,7 @@ def prepare(
 
 @nsd_app.command("info")
 def info(settings: Settings = None, data: Data = None, subjects: Subjects = None) -> None:
-    """Sessions, trials, repeats, pictures, areas, the split and cautions of each subject, without reading a response."""
+    """Sessions, trials, repeats, pictures, areas, the split and cautions of each subject; no session is read."""
     from cortexflow.data.nsd_layout.summary import summary
 
     dataset = _dataset(settings, data)

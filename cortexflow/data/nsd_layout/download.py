@@ -33,7 +33,7 @@ ATTEMPTS = 6  # in a row without a single new byte
 PAUSE = 1.0  # seconds before the second attempt, twice as long before each further one
 LONGEST = 30.0
 WAIT = (15, 30)  # seconds for a connection, and for its next bytes
-PIECE = 1 << 20  # bytes
+PIECE = 1 << 17  # bytes that are written at a time: what is lost where a fetch is killed
 PASSING = (408, 429, 500, 502, 503, 504)  # answers that another attempt may change
 USUAL = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256, 512)  # MiB of the parts in which programs upload
 LOST = (requests.RequestException, HTTPError)
@@ -211,6 +211,8 @@ class Bucket:
                 if last:
                     what = f"{remote.key} came twice with another checksum than the server's list says"
                     raise ChangedError(f"{what}; nothing of it is kept: run the command again later, or from another network")
+            with open(unfinished, "rb+") as file:
+                os.fsync(file.fileno())
             os.replace(unfinished, path)
         return same is True
 
@@ -245,7 +247,7 @@ class Bucket:
                 start = 0
             if answer.status_code == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 raise ChangedError(f"{remote.key}: bytes from {start} were asked, {answer.headers.get('Content-Range')} came; run the command again")
-            with open(path, "ab" if start else "wb") as file:
+            with open(path, "ab" if start else "wb", buffering=0) as file:
                 for piece in answer.raw.stream(PIECE, decode_content=False):
                     if self._stop.is_set():
                         raise UnreachableError(f"{remote.key}: stopped")
