@@ -26,7 +26,8 @@ ABOUT = {
     "clip": "A small CLIP (transformers CLIPModel): pictures and captions in one space; vision and text tokens condition the UNet. "
     "While it learned, two heads that were thrown away also named the categories of the picture and of every patch.",
     "resnet": "A small layered CNN (transformers ResNetForImageClassification): four stages from edges to objects, several labels a picture.",
-    "autoencoder": "An image autoencoder (diffusers AutoencoderKL): 64 × 64 pictures to 8 × 8 × 24 latents and back.",
+    "autoencoder": "An image autoencoder (diffusers AutoencoderKL): 64 × 64 pictures to 16 × 16 × 6 latents and back. Beside the pixels it "
+    "learned to keep what the mini ResNet makes of a picture; the judges below had no part in it, but know the same scenes and labels.",
     "unet": "A diffusion model in the autoencoder's latents (diffusers UNet2DConditionModel, v-prediction): cross-attention on CLIP's "
     "vision and text tokens, each left out at times, so that guidance works on either. It has learned for minutes: "
     "its samples have the layout and the colours that were asked for, and hardly ever an object that can be named.",
@@ -114,16 +115,28 @@ def decode(coder, latents: Tensor) -> Tensor:
     return ((coder.decode(latents / coder.config.scaling_factor).sample + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def there_and_back(coder, images: Tensor) -> Tensor:
+    return decode(coder, coder.encode(images.float() / 127.5 - 1).latent_dist.mean * coder.config.scaling_factor)
+
+
 def autoencoder(world: World) -> dict[str, float]:
     coder = world.load("autoencoder")
-    back = batched(
-        lambda part: decode(coder, coder.encode(part.float() / 127.5 - 1).latent_dist.mean * coder.config.scaling_factor), world.images[:500]
-    )
-    coarse = resize(resize(world.images[:500], (23, 23)), (64, 64))
+    back = batched(lambda part: there_and_back(coder, part), world.images)
+    side = math.ceil((coder.encode(world.images[:1].float() / 127.5 - 1).latent_dist.mean.numel() / 3) ** 0.5)
+    coarse = resize(resize(world.images, (side, side)), (64, 64))
+    judge, alone, wanted = world.load("judge-classifier"), world.alone, world.label[world.alone]
+
+    def named(images):
+        return (batched(judge.probabilities, images[alone]).argmax(1) == wanted).float().mean().item()
+
     return {
-        "PSNR of 500 pictures, dB": psnr(back, world.images[:500]),
-        "PSNR of as many numbers as pixels (23 × 23 × 3, bicubic), dB": psnr(coarse, world.images[:500]),
-        "PSNR of one colour per picture (chance), dB": psnr(world.images[:500].float().mean((2, 3), keepdim=True), world.images[:500]),
+        "PSNR, dB": psnr(back, world.images),
+        f"PSNR of as many numbers as pixels ({side} × {side} × 3, bicubic), dB": psnr(coarse, world.images),
+        "PSNR of one colour per picture (chance), dB": psnr(world.images.float().mean((2, 3), keepdim=True), world.images),
+        f"judge-classifier names the one visible object after it ({len(alone)} scenes)": named(back),
+        f"the same of pictures of {side} × {side} pixels": named(coarse),
+        "the same of the pictures themselves": named(world.images),
+        "the same by chance": 1 / len(world.names),
     }
 
 
@@ -182,7 +195,7 @@ def samples(world: World, numbers: list[int], seed: int = 0) -> dict[str, Tensor
     nothing = condition(known.no_vision, known.no_text)
     text = condition(known.no_vision.expand(count, -1, -1), known.text([world.scenes.captions[number][2] for number in numbers]))
     vision = condition(known.vision(images), known.no_text.expand(count, -1, -1))
-    start = torch.randn(count, network.config.in_channels, 8, 8, generator=torch.Generator().manual_seed(seed))
+    start = torch.randn(count, network.config.in_channels, *[network.config.sample_size] * 2, generator=torch.Generator().manual_seed(seed))
 
     def drawn(*asked):
         return decode(coder, guided(network, scheduler, start, list(asked), nothing, steps=20))
@@ -194,14 +207,14 @@ def samples(world: World, numbers: list[int], seed: int = 0) -> dict[str, Tensor
         "vision, guidance 1": drawn((1.0, vision)),
         "vision, guidance 3": drawn((3.0, vision)),
         "text 2 and vision 2": drawn((2.0, text), (2.0, vision)),
-        "the scenes through the autoencoder": decode(coder, coder.encode(images.float() / 127.5 - 1).latent_dist.mean * coder.config.scaling_factor),
+        "the scenes through the autoencoder": there_and_back(coder, images),
     }
 
 
 def unet(world: World) -> dict[str, float]:
     numbers = world.alone[:200]
     judge, wanted = world.load("judge-classifier"), world.label[world.alone[:200]]
-    found = samples(world, numbers)
+    found = {**samples(world, numbers), "the scenes themselves": world.scenes.pictures(numbers)}
     shares = {
         f"category recognised by judge-classifier: {name}": (judge.probabilities(drawn).argmax(1) == wanted).float().mean().item()
         for name, drawn in found.items()
@@ -236,6 +249,9 @@ def card(name: str, figures: dict[str, float], world: World, work: Path) -> str:
     size = sum(path.stat().st_size for path in weights) / 1e6
     seed = json.loads((work / "scenes.json").read_text())["seed"]
     minutes = f"{made['cpu_minutes']:.1f} minutes of one processor core"
+    before = work / f"{name}-rough.json"
+    first = json.loads(before.read_text())["plan"] if before.is_file() else None
+    rough = f"{first['steps']} batches of {first['batch']} without residual blocks, then " if first else ""
     rows = "\n".join(f"| {what} | {value:.0f} |" if what == "scenes" else f"| {what} | {value:.3g} |" for what, value in figures.items())
     return f"""---
 license: mit
@@ -250,7 +266,7 @@ Made for testing and for demonstrations on cortexflow's own scenes. It knows tho
 
 - **Data**: {len(world.scenes.training)} procedural scenes of 64 × 64 pixels, world "training", seed {seed};
   no scene that any subject sees.
-- **Training**: `examples/train_mini/train.py {name}`, seed {plan["seed"]}, {plan["steps"]} batches of {plan["batch"]}, {minutes}.
+- **Training**: `examples/train_mini/train.py {name}`, seed {plan["seed"]}, {rough}{plan["steps"]} batches of {plan["batch"]}, {minutes}.
 - **Size**: {size:.1f} MB of float16 safetensors, read as float32.
 - **Licence**: MIT.
 

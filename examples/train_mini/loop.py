@@ -4,11 +4,12 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from norms import quicken
 from torch import Tensor, nn
 
 from cortexflow.storage import load_tensors, save_json, save_tensors
@@ -28,6 +29,7 @@ class Plan:
         half: Compute in bfloat16.
         wide: Keep channels last in memory, which suits wide convolutions.
         average: How much of the running mean of weights stays at each step.
+        slow: Share of the rate for parameters that are to learn more slowly.
     """
 
     steps: int
@@ -37,22 +39,36 @@ class Plan:
     half: bool = False
     wide: bool = False
     average: float = 0.995
+    slow: float = 1.0
 
 
-def fit(name: str, network: nn.Module, loss: Callable[[list[int], torch.Generator], Tensor], numbers: range, plan: Plan, work: Path) -> nn.Module:
+def fit(
+    name: str,
+    network: nn.Module,
+    loss: Callable[[list[int], torch.Generator], Tensor],
+    numbers: range,
+    plan: Plan,
+    work: Path,
+    *,
+    origin: str = "",
+    slower: Sequence[nn.Parameter] = (),
+) -> nn.Module:
     """Train, or go on where the last checkpoint ended. Returns the network with averaged weights.
 
     Arguments:
         loss: Of a batch, from the numbers of its scenes.
         numbers: The scenes to learn from.
+        origin: What it is made from, scenes and other networks; a checkpoint of another origin is refused.
+        slower: Parameters that learn at a fraction ``plan.slow`` of the rate.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network.to(device).train()
     if plan.wide:
         network.to(memory_format=torch.channels_last)
+    quicken(network)
     mean = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=0.01, betas=(0.9, 0.99))
-    step, spent = _resume(work / f"{name}.checkpoint", network, mean, optimizer, plan)
+    optimizer = torch.optim.AdamW(_groups(network, slower, plan), weight_decay=0.01, betas=(0.9, 0.99))
+    step, spent = _resume(work / f"{name}.checkpoint", network, mean, optimizer, plan, origin)
     recent: list[float] = []
     while step < plan.steps:
         started = time.process_time()
@@ -60,7 +76,7 @@ def fit(name: str, network: nn.Module, loss: Callable[[list[int], torch.Generato
         torch.manual_seed(plan.seed * 1_000_003 + step)  # dropout and the noise of latents
         batch = (torch.randint(len(numbers), (plan.batch,), generator=generator) + numbers.start).tolist()
         for group in optimizer.param_groups:
-            group["lr"] = plan.rate * _pace(step / plan.steps)
+            group["lr"] = group["highest"] * _pace(step / plan.steps)
         with torch.autocast(device, torch.bfloat16, enabled=plan.half):
             value = loss(batch, generator)
         optimizer.zero_grad()
@@ -73,9 +89,16 @@ def fit(name: str, network: nn.Module, loss: Callable[[list[int], torch.Generato
         if step % 100 == 0:
             print(f"{name} step {step}/{plan.steps} loss {sum(recent) / len(recent):.4f} cpu {spent / 60:.1f} min", flush=True)
         if step % EVERY == 0 or step == plan.steps:
-            _keep(work / f"{name}.checkpoint", network, mean, optimizer, plan, step, spent)
+            _keep(work / f"{name}.checkpoint", network, mean, optimizer, plan, step, spent, origin)
     save_json(work / f"{name}.json", {"plan": asdict(plan), "cpu_minutes": spent / 60, "device": device})
     return mean.to("cpu").to(memory_format=torch.contiguous_format).eval()
+
+
+def _groups(network: nn.Module, slower: Sequence[nn.Parameter], plan: Plan) -> list[dict]:
+    chosen = {id(parameter) for parameter in slower}
+    fast = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    rates = [(fast, plan.rate), (list(slower), plan.rate * plan.slow)]
+    return [{"params": parameters, "highest": rate, "lr": rate} for parameters, rate in rates if parameters]
 
 
 def _pace(share: float) -> float:
@@ -91,20 +114,26 @@ def _average(mean: nn.Module, network: nn.Module, keep: float) -> None:
         ours.copy_(theirs)
 
 
-def _keep(path: Path, network: nn.Module, mean: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, step: int, spent: float) -> None:
+def _keep(
+    path: Path, network: nn.Module, mean: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, step: int, spent: float, origin: str
+) -> None:
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"mean.{name}": value for name, value in mean.state_dict().items()}
     state = optimizer.state_dict()["state"]
     tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for index, entry in state.items() for name, value in entry.items()}
-    save_tensors(path, tensors, {"step": step, "spent": spent, "plan": asdict(plan)})
+    save_tensors(path, tensors, {"step": step, "spent": spent, "plan": asdict(plan), "origin": origin})
 
 
-def _resume(path: Path, network: nn.Module, mean: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> tuple[int, float]:
+def _resume(path: Path, network: nn.Module, mean: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, origin: str) -> tuple[int, float]:
     if not path.is_file():
         return 0, 0.0
     tensors, made = load_tensors(path)
     if made["plan"] != json.loads(json.dumps(asdict(plan))):
         raise SystemExit(f"{path} was made with another plan; delete it or restore the plan")
+    if made.get("origin", "") != origin:
+        raise SystemExit(
+            f"{path} was made from other scenes or networks ({made.get('origin') or 'unknown'}, now {origin}); delete it or restore them"
+        )
     parts = {
         kind: {name.removeprefix(f"{kind}."): value for name, value in tensors.items() if name.startswith(f"{kind}.")} for kind in ("network", "mean")
     }
