@@ -13,6 +13,7 @@ import torch
 
 from cortexflow.data.nsd import NSD
 from cortexflow.data.nsd_layout import ceiling, miniature
+from cortexflow.data.nsd_layout.checks import check_subject
 from cortexflow.data.nsd_layout.design import PER_SESSION
 from cortexflow.data.nsd_layout.heads import head
 from cortexflow.data.nsd_layout.label_tables import LABELS
@@ -135,6 +136,8 @@ def test_vertices_without_numbers_are_left_out(written):
         trials = opened.trials("subj01")
     members = np.concatenate([part for _, part in truth.heads["subj01"].surface])[1:]  # the first one of the left hemisphere is NaN
     assert torch.equal(trials.responses, truth.recorded("subj01").responses[:, torch.from_numpy(members)])
+    lines = check_subject(opened._space("subj01"), opened._space("subj01").sessions(), 40, "nsdgeneral")
+    assert any(line.found.endswith("; 1 without numbers left out") and line.file == "subj01, mask nsdgeneral" for line in lines)
     assert cortex.voxels == 299 and cortex.area("early").sum() > 50
 
 

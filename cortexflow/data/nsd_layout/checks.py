@@ -39,7 +39,8 @@ def check_subject(space: Space, sessions: Mapping[int, tuple[Path, ...]], planne
     except CortexflowError as error:
         yield Check(f"{subject}, mask {atlas}", wrong=str(error))
         return
-    yield Check(f"{subject}, mask {atlas}", f"{int(mask.sum())} of {by(mask.shape)}")
+    lost = int(space.labelled(atlas).sum() - mask.sum())
+    yield Check(f"{subject}, mask {atlas}", f"{int(mask.sum())} of {by(mask.shape)}" + f"; {lost} without numbers left out" * (lost > 0))
     yield from check_areas(space, mask)
     yield from check_sessions(space, sessions, mask)
 
