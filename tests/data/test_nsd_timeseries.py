@@ -297,10 +297,10 @@ def test_prepared_runs_are_read_once_and_made_again_where_they_must_be(copy, mon
     os.utime(source, ns=(1, 1))
     study(copy).trials("subj01")
     assert reads[13:] == [3]
-    for choices in ({"cutoff": 100.0}, {"drifts": "polynomial"}, {"drifts": "polynomial", "degree": 2}, {"motion": True}):
+    for choices in ({"cutoff": 100.0}, {"drifts": "polynomial"}, {"drifts": "polynomial", "degree": 2}, {"motion": True}, {"mask": "prf-visualrois"}):
         assert not {path.name for path in study(copy, **choices).prepare("subj01")} & {path.name for path in files}
     study(copy, degree=3, offset=0.0).trials("subj01")  # no polynomials are used, and windows are cut later
-    assert len(reads) == 14 + 4 * 12
+    assert len(reads) == 14 + 5 * 12
     small = study(copy, mask="prf-visualrois")
     early = torch.from_numpy(small._mask("subj01")[study(copy)._mask("subj01")])
     assert 0 < early.sum() < 60
