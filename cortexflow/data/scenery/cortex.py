@@ -26,6 +26,18 @@ from cortexflow.data.simulation.streams import stream
 AREAS = ("V1", "V2", "hV4", "LOC", "OFA", "FFA", "EBA", "VWFA", "PPA", "food")
 PREFERRED = {"OFA": "faces", "FFA": "faces", "EBA": "bodies", "VWFA": "words", "PPA": "places", "food": "food"}
 # Faces and words are looked at, places are around: where the fields of an area lie, in picture widths from the middle.
+REACH = {
+    "V1": (0.02, 0.5),
+    "V2": (0.02, 0.5),
+    "hV4": (0.02, 0.45),
+    "LOC": (0.02, 0.4),
+    "OFA": (0.01, 0.2),
+    "FFA": (0.01, 0.2),
+    "EBA": (0.03, 0.4),
+    "VWFA": (0.01, 0.15),
+    "PPA": (0.12, 0.5),
+    "food": (0.02, 0.25),
+}
 ATLAS = Atlas(
     AREAS,
     (0.17, 0.13, 0.1, 0.12, 0.06, 0.09, 0.09, 0.07, 0.1, 0.07),
@@ -41,24 +53,13 @@ ATLAS = Atlas(
         "PPA": (0.15, 0.45),
         "food": (0.12, 0.4),
     },
-    {
-        "V1": (0.02, 0.5),
-        "V2": (0.02, 0.5),
-        "hV4": (0.02, 0.45),
-        "LOC": (0.02, 0.4),
-        "OFA": (0.01, 0.2),
-        "FFA": (0.01, 0.2),
-        "EBA": (0.03, 0.4),
-        "VWFA": (0.01, 0.15),
-        "PPA": (0.12, 0.5),
-        "food": (0.02, 0.25),
-    },
+    REACH,
 )
 WITH_V3 = Atlas(  # for studies whose early areas are a chain of four
     (*AREAS[:2], "V3", *AREAS[2:]),
     (0.15, 0.12, 0.09, 0.09, 0.11, 0.05, 0.08, 0.08, 0.07, 0.09, 0.07),
     {**ATLAS.sizes, "V3": (0.04, 0.22)},
-    {**ATLAS.eccentricities, "V3": (0.02, 0.5)},
+    {**REACH, "V3": (0.02, 0.5)},
 )
 EARLY = {"V1": (0.88, 0.12, 0.0), "V2": (0.62, 0.38, 0.0), "V3": (0.52, 0.46, 0.02), "hV4": (0.42, 0.5, 0.08)}  # low, middle, category
 MIDDLE = {"LOC": 0.15, "OFA": 0.1}  # share of middle drives; 0.04 in the other category areas
