@@ -6,6 +6,7 @@ there. Nothing is fetched; who uses the data accepts their terms first.
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -26,7 +27,7 @@ from cortexflow.data.nsd_layout.cautions import cautions
 from cortexflow.data.nsd_layout.ceiling import Agreement, agreement, recomputed
 from cortexflow.data.nsd_layout.checks import check_experiment, check_subject
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, Design, StimulusTable, read_design, read_table
-from cortexflow.data.nsd_layout.estimate import Estimate, estimate
+from cortexflow.data.nsd_layout.estimate import SIDE_BY_SIDE, Estimate, estimate
 from cortexflow.data.nsd_layout.files import identity, official
 from cortexflow.data.nsd_layout.flaws import Flaws
 from cortexflow.data.nsd_layout.inventory import SUBJECTS
@@ -140,14 +141,19 @@ class NSD(AnnotatedDataset):
     def prepare(self, subject: str) -> list[Path]:
         """Make the prepared files of all sessions, those that are there already left as they are.
 
-        Memory holds one session of the mask's voxels at a time.
+        Memory holds two sessions of the mask's voxels at a time: two are read side by side, as decompressing keeps a core busy.
 
         Returns:
             The files, in the order of the sessions.
         """
         found, mask, kept = self._sessions(subject), self._mask(subject), self._space(subject)
-        for number, files in track(found.items(), subject, len(found)):
-            prepared(kept, number, files, mask)
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            work = [pool.submit(prepared, kept, number, files, mask) for number, files in found.items()]
+            try:
+                for done in track(work, subject):
+                    done.result()
+            finally:
+                pool.shutdown(cancel_futures=True)  # what was not begun when one failed, or somebody stopped it
         return [place(kept, number, files, mask) for number, files in found.items()]
 
     def estimate(self, subject: str) -> Estimate:

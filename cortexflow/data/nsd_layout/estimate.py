@@ -17,6 +17,8 @@ from cortexflow.data.nsd_layout.spaces import Space
 from cortexflow.data.volumes_on_disk import BLOCK
 from cortexflow.errors import CortexflowError
 
+SIDE_BY_SIDE = 2  # sessions that are prepared at the same time
+
 
 class Estimate(NamedTuple):
     """Of one subject.
@@ -57,8 +59,8 @@ def estimate(kept: Space, sessions: Mapping[int, tuple[Path, ...]], mask: np.nda
     done = sum(ready(kept, number, files, mask) for number, files in sessions.items())
     session, left = PER_SESSION * voxels * width, len(sessions) - done
     # the session, once more while its axes are put in order, a block of the file, a trial of it, and the mask as places
-    memory = 2 * session + BLOCK + mask.size * (width + 1) + 64 * voxels
-    return Estimate(kept.kept.subject, "sessions", left, done, voxels, left * session, memory if left else 0)
+    memory = min(left, SIDE_BY_SIDE) * (2 * session + BLOCK + mask.size * (width + 1) + 64 * voxels)
+    return Estimate(kept.kept.subject, "sessions", left, done, voxels, left * session, memory)
 
 
 def estimate_runs(subject: str, runs: Sequence[Run], kept: KeptRuns) -> Estimate:
