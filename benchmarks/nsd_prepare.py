@@ -53,7 +53,7 @@ PLAIN = {
 
 def make(root: Path) -> None:
     """Everything that the loader asks for, at full size."""
-    from cortexflow.data.nsd_layout.planning import plan, spread, write_plan  # not at the top: the arms hold what the loader imports
+    from cortexflow.data.nsd_layout.miniature.planning import plan, spread, write_plan  # not at the top: the arms hold what the loader imports
 
     if root.is_dir() and any(root.iterdir()):
         raise SystemExit(f"{root} is not empty; name a new folder")

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from cortexflow.data.nsd import NSD
-from cortexflow.data.nsd_layout.miniature import Miniature, write_miniature
-from cortexflow.data.nsd_layout.recovery import recovery
+from cortexflow.data.nsd_layout.miniature.recovery import recovery
+from cortexflow.data.nsd_layout.miniature.study import Miniature, write_miniature
 from cortexflow.errors import CortexflowWarning
 
 

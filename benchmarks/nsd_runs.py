@@ -25,8 +25,8 @@ import numpy as np
 import torch
 
 from cortexflow.data.nsd_layout import betas
-from cortexflow.data.nsd_layout.detrended import place
-from cortexflow.data.nsd_layout.runs import CLOCKS, RESTING
+from cortexflow.data.nsd_layout.timeseries.detrended import place
+from cortexflow.data.nsd_layout.timeseries.runs import CLOCKS, RESTING
 from cortexflow.data.nsd_timeseries import NSDTimeSeries
 
 GRID, VOXELS, SESSIONS, RUNS, SUBJECT, SPACE = (81, 104, 83), 15_724, 40, 12, "subj01", "func1pt8mm"
@@ -36,7 +36,7 @@ FOLDER = f"nsddata_timeseries/ppdata/{SUBJECT}/{SPACE}"
 
 def make(root: Path) -> None:
     """Everything that the loader asks for, at full size."""
-    from cortexflow.data.nsd_layout.planning import plan, spread, write_plan  # not at the top: the arms hold what the loader imports
+    from cortexflow.data.nsd_layout.miniature.planning import plan, spread, write_plan  # not at the top: the arms hold what the loader imports
 
     if root.is_dir() and any(root.iterdir()):
         raise SystemExit(f"{root} is not empty; name a new folder")

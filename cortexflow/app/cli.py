@@ -98,7 +98,7 @@ def data_simulate(
     settings: Settings = None,
 ) -> None:
     """Write a small simulated study as another study's files lie on disk."""
-    from cortexflow.data.nsd_layout.miniature import Miniature, write_miniature
+    from cortexflow.data.nsd_layout.miniature.study import Miniature, write_miniature
 
     if layout != "nsd":
         raise CortexflowError(f"no layout is called {layout!r}; the one there is: nsd")

@@ -13,8 +13,8 @@ from cortexflow.app.settings import read_tree
 from cortexflow.progress import track, transferring
 
 if TYPE_CHECKING:
-    from cortexflow.data.nsd_layout.download import Bucket, Plan, Remote
-    from cortexflow.data.nsd_layout.inventory import Part
+    from cortexflow.data.nsd_layout.upkeep.download import Bucket, Plan, Remote
+    from cortexflow.data.nsd_layout.upkeep.inventory import Part
 
 nsd_app = typer.Typer(no_args_is_help=True, help="The Natural Scenes Dataset: fetch it, check it, prepare it, look at it.")
 
@@ -36,8 +36,8 @@ def fetch(
     endpoint: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Fetch parts of the dataset from its public bucket, terms of use first; run again to continue."""
-    from cortexflow.data.nsd_layout.download import Bucket, UnreachableError
-    from cortexflow.data.nsd_layout.inventory import BETAS, SPACES, SUBJECTS, WHAT, Selection, numbers, parts, selected
+    from cortexflow.data.nsd_layout.upkeep.download import Bucket, UnreachableError
+    from cortexflow.data.nsd_layout.upkeep.inventory import BETAS, SPACES, SUBJECTS, WHAT, Selection, numbers, parts, selected
 
     chosen = (selected(subjects, SUBJECTS), selected(what, WHAT), selected(spaces, SPACES), selected(betas, BETAS))
     folders = parts(Selection(*chosen, files=files, sessions=numbers(sessions)))
@@ -58,7 +58,7 @@ def fetch(
 
 def _terms(root: Path, accepts: bool) -> None:
     """Print where the terms are, and go on only where they were or are accepted."""
-    from cortexflow.data.nsd_layout.terms import TERMS, accept, accepted, check_terms
+    from cortexflow.data.nsd_layout.upkeep.terms import TERMS, accept, accepted, check_terms
 
     date = accepted(root)
     if date is not None:
@@ -83,7 +83,7 @@ def _fetch(bucket: "Bucket", plan: "Plan", jobs: int) -> None:
 
 def _show_plan(plan: "Plan", folders: "list[Part]") -> None:
     """What is there and what is missing, by part of the dataset."""
-    from cortexflow.data.nsd_layout.disk import size_text
+    from cortexflow.data.nsd_layout.upkeep.disk import size_text
 
     table = Table("part", "files", "size", "there", "to fetch", box=None)
     for what in dict.fromkeys(part.what for part in folders):
@@ -102,8 +102,8 @@ def _those(remotes: "tuple[Remote, ...]", folders: "list[Part]") -> "list[Remote
 
 def _show_estimate(folders: "list[Part]", why: str) -> None:
     """Without the bucket: what shapes say."""
-    from cortexflow.data.nsd_layout.disk import size_text
-    from cortexflow.data.nsd_layout.inventory import estimated
+    from cortexflow.data.nsd_layout.upkeep.disk import size_text
+    from cortexflow.data.nsd_layout.upkeep.inventory import estimated
 
     screen().print(f"{why}. Without it, from what is known of the dataset: sizes before compression, so at most these", highlight=False)
     table, total = Table("part", "files", "at most", box=None), 0
@@ -128,8 +128,8 @@ def check(
     deep: Annotated[bool, typer.Option("--deep", help="Read every file to its end, with its checksums.")] = False,
 ) -> None:
     """Go over every file of the dataset that is there: it opens, is whole, fits the others; ends with 1 if anything is wrong."""
-    from cortexflow.data.nsd_layout.inspection import Inspection
-    from cortexflow.data.nsd_layout.inventory import numbers
+    from cortexflow.data.nsd_layout.upkeep.inspection import Inspection
+    from cortexflow.data.nsd_layout.upkeep.inventory import numbers
 
     dataset = _dataset(settings, data)
     names = _named(subjects)
@@ -147,8 +147,8 @@ def prepare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would take, and prepare nothing.")] = False,
 ) -> None:
     """Keep the voxels of the mask in a file per session (or run); run again to continue."""
-    from cortexflow.data.nsd_layout.estimate import check_room
-    from cortexflow.data.nsd_layout.inventory import among, selected
+    from cortexflow.data.nsd_layout.upkeep.estimate import check_room
+    from cortexflow.data.nsd_layout.upkeep.inventory import among, selected
 
     kinds = {"betas": "nsd", "timeseries": "nsd_timeseries"}
     chosen = selected(what, kinds)
@@ -168,7 +168,7 @@ def prepare(
 @nsd_app.command("info")
 def info(settings: Settings = None, data: Data = None, subjects: Subjects = None) -> None:
     """Sessions, trials, repeats, pictures, areas, the split and cautions of each subject; no session is read."""
-    from cortexflow.data.nsd_layout.summary import summary
+    from cortexflow.data.nsd_layout.upkeep.summary import summary
 
     dataset = _dataset(settings, data)
     screen().print(f"[bold]nsd[/bold]: {dataset.title}")
@@ -194,7 +194,7 @@ def _dataset(settings: list[str] | None, data: Path | None, entry: str = "nsd") 
 
 
 def _named(subjects: str | None) -> tuple[str, ...] | None:
-    from cortexflow.data.nsd_layout.inventory import SUBJECTS, among, selected
+    from cortexflow.data.nsd_layout.upkeep.inventory import SUBJECTS, among, selected
 
     if subjects is None:
         return None

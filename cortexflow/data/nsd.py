@@ -20,22 +20,22 @@ from torch import Tensor
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Check, Cortex, FolderName, Trials
 from cortexflow.data.nsd_layout import splits
-from cortexflow.data.nsd_layout.annotated import AnnotatedDataset
-from cortexflow.data.nsd_layout.annotations import annotations_there
 from cortexflow.data.nsd_layout.behaviour import Behaviour, read_behaviour
 from cortexflow.data.nsd_layout.cautions import cautions
 from cortexflow.data.nsd_layout.ceiling import Agreement, agreement, recomputed
-from cortexflow.data.nsd_layout.checks import check_experiment, check_subject
+from cortexflow.data.nsd_layout.coco.annotated import AnnotatedDataset
+from cortexflow.data.nsd_layout.coco.annotations import annotations_there
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, Design, StimulusTable, read_design, read_table
-from cortexflow.data.nsd_layout.estimate import SIDE_BY_SIDE, Estimate, estimate
 from cortexflow.data.nsd_layout.files import identity, official
 from cortexflow.data.nsd_layout.flaws import Flaws
-from cortexflow.data.nsd_layout.inventory import SUBJECTS
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE, read_pictures
 from cortexflow.data.nsd_layout.prepared import place, prepared, ready
 from cortexflow.data.nsd_layout.retinotopy import Fields
 from cortexflow.data.nsd_layout.spaces import Kept, Space, space
 from cortexflow.data.nsd_layout.transforms import DEPTHS, Method, to_fsaverage
+from cortexflow.data.nsd_layout.upkeep.checks import check_experiment, check_subject
+from cortexflow.data.nsd_layout.upkeep.estimate import SIDE_BY_SIDE, Estimate, estimate
+from cortexflow.data.nsd_layout.upkeep.inventory import SUBJECTS
 from cortexflow.data.pictures_on_disk import ImageSize
 from cortexflow.data.presentations import occurrences
 from cortexflow.errors import CortexflowError, CortexflowWarning

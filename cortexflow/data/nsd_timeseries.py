@@ -20,21 +20,21 @@ from torch import Tensor
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Check, Cortex, FolderName, Trials
 from cortexflow.data.nsd_layout import splits
-from cortexflow.data.nsd_layout.annotated import AnnotatedDataset
-from cortexflow.data.nsd_layout.annotations import annotations_there
 from cortexflow.data.nsd_layout.behaviour import Behaviour, read_behaviour
 from cortexflow.data.nsd_layout.cautions import cautions
-from cortexflow.data.nsd_layout.checks import check_experiment
+from cortexflow.data.nsd_layout.coco.annotated import AnnotatedDataset
+from cortexflow.data.nsd_layout.coco.annotations import annotations_there
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, Design, StimulusTable, read_design, read_table
-from cortexflow.data.nsd_layout.detrended import Cleaning, Kept, detrended, kept_in, place
-from cortexflow.data.nsd_layout.estimate import Estimate, estimate_runs
 from cortexflow.data.nsd_layout.files import identity, official
-from cortexflow.data.nsd_layout.inventory import SUBJECTS
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE, read_pictures
-from cortexflow.data.nsd_layout.run_splits import Events, Leak, Split, drawn_runs, leak
-from cortexflow.data.nsd_layout.runs import CLOCKS, Clock, Run, open_series, read_onsets, runs_of, warn_of_gaps
 from cortexflow.data.nsd_layout.spaces import Kept as KeptMaps
 from cortexflow.data.nsd_layout.spaces import Space, space
+from cortexflow.data.nsd_layout.timeseries.detrended import Cleaning, Kept, detrended, kept_in, place
+from cortexflow.data.nsd_layout.timeseries.run_splits import Events, Leak, Split, drawn_runs, leak
+from cortexflow.data.nsd_layout.timeseries.runs import CLOCKS, Clock, Run, open_series, read_onsets, runs_of, warn_of_gaps
+from cortexflow.data.nsd_layout.upkeep.checks import check_experiment
+from cortexflow.data.nsd_layout.upkeep.estimate import Estimate, estimate_runs
+from cortexflow.data.nsd_layout.upkeep.inventory import SUBJECTS
 from cortexflow.data.pictures_on_disk import ImageSize
 from cortexflow.data.presentations import occurrences
 from cortexflow.data.standardize import lagged_windows

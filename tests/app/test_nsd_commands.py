@@ -23,17 +23,19 @@ import scipy.io
 
 from cortexflow.app import cli
 from cortexflow.data.nsd import NSD
-from cortexflow.data.nsd_layout import checks, disk, download, files, miniature, terms
+from cortexflow.data.nsd_layout import files
 from cortexflow.data.nsd_layout.behaviour import behaviour_file
 from cortexflow.data.nsd_layout.cautions import cautions
-from cortexflow.data.nsd_layout.download import Bucket, Remote, matches, part_sizes
-from cortexflow.data.nsd_layout.estimate import estimate
-from cortexflow.data.nsd_layout.inspection import Inspection
-from cortexflow.data.nsd_layout.inventory import SUBJECTS, Selection, numbers, parts
-from cortexflow.data.nsd_layout.miniature import Miniature, write_miniature
+from cortexflow.data.nsd_layout.miniature import study as miniature
+from cortexflow.data.nsd_layout.miniature.study import Miniature, write_miniature
 from cortexflow.data.nsd_layout.pictures import BRICK
 from cortexflow.data.nsd_layout.spaces import Kept, space
-from cortexflow.data.nsd_layout.wholeness import check_length, read_through
+from cortexflow.data.nsd_layout.upkeep import checks, disk, download, terms
+from cortexflow.data.nsd_layout.upkeep.download import Bucket, Remote, matches, part_sizes
+from cortexflow.data.nsd_layout.upkeep.estimate import estimate
+from cortexflow.data.nsd_layout.upkeep.inspection import Inspection
+from cortexflow.data.nsd_layout.upkeep.inventory import SUBJECTS, Selection, numbers, parts
+from cortexflow.data.nsd_layout.upkeep.wholeness import check_length, read_through
 from cortexflow.data.nsd_timeseries import NSDTimeSeries
 from cortexflow.data.simulated import Simulated
 from cortexflow.errors import CortexflowError, DamagedFileError
@@ -580,7 +582,7 @@ def test_lengths_are_told_without_reading(tmp_path, monkeypatch):
     with pytest.raises(DamagedFileError, match=f"cut short \\(it holds {len(content) - 1} of {len(content)} bytes\\)"):
         check_length(path)
     path.write_bytes(gzip.compress(content))
-    monkeypatch.setattr("cortexflow.data.nsd_layout.wholeness.read_through", lambda path: pytest.fail("was read"))
+    monkeypatch.setattr("cortexflow.data.nsd_layout.upkeep.wholeness.read_through", lambda path: pytest.fail("was read"))
     check_length(path)
     assert read_through(path) == len(content)
 
@@ -654,7 +656,7 @@ def test_preparing_is_estimated_before_and_goes_on_where_it_stopped(copy, monkey
 def test_an_estimate_of_published_sizes(monkeypatch):
     mask = np.zeros(SUBJECTS["subj01"].func1pt8mm, dtype=bool)
     mask.ravel()[:15724] = True
-    monkeypatch.setattr("cortexflow.data.nsd_layout.estimate.ready", lambda kept, number, files, mask: number == 1)
+    monkeypatch.setattr("cortexflow.data.nsd_layout.upkeep.estimate.ready", lambda kept, number, files, mask: number == 1)
     one = estimate(space(Kept(Path("nowhere"), "subj01", "func1pt8mm", "b3", "any")), dict.fromkeys(range(1, 41), ()), mask)
     assert one.disk == 39 * 750 * 15724 * 2 == 919_854_000 and (one.left, one.ready, one.voxels) == (39, 1, 15724)
     assert 4 * 750 * 15724 * 2 < one.memory < 300e6  # two sessions side by side

@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 from cortexflow import catalog
 from cortexflow.app.cli import app
 from cortexflow.data.nsd import NSD
-from cortexflow.data.nsd_layout import betas, miniature, splits
+from cortexflow.data.nsd_layout import betas, splits
 from cortexflow.data.nsd_layout.design import DESIGN, TABLE, read_design, read_table
-from cortexflow.data.nsd_layout.miniature import Miniature, write_miniature
+from cortexflow.data.nsd_layout.miniature import study as miniature
+from cortexflow.data.nsd_layout.miniature.planning import dense, plan, spread
+from cortexflow.data.nsd_layout.miniature.study import Miniature, write_miniature
 from cortexflow.data.nsd_layout.pictures import BRICK
-from cortexflow.data.nsd_layout.planning import dense, plan, spread
 from cortexflow.data.nsd_layout.spaces import Volumes
 from cortexflow.data.standardize import zscore_sessions
 from cortexflow.errors import CortexflowError, CortexflowWarning, DamagedFileError

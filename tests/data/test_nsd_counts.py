@@ -12,7 +12,7 @@ import pytest
 from cortexflow.data.nsd import NSD
 from cortexflow.data.nsd_layout import splits
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, TABLE, read_design
-from cortexflow.data.nsd_layout.planning import plan, spread, write_plan
+from cortexflow.data.nsd_layout.miniature.planning import plan, spread, write_plan
 
 
 def study(root, **choices):

@@ -12,17 +12,18 @@ import scipy.ndimage
 import torch
 
 from cortexflow.data.nsd import NSD
-from cortexflow.data.nsd_layout import ceiling, miniature
-from cortexflow.data.nsd_layout.checks import check_subject
+from cortexflow.data.nsd_layout import ceiling
 from cortexflow.data.nsd_layout.design import PER_SESSION
-from cortexflow.data.nsd_layout.heads import head
 from cortexflow.data.nsd_layout.label_tables import LABELS
-from cortexflow.data.nsd_layout.miniature import Miniature, write_miniature
+from cortexflow.data.nsd_layout.miniature import study as miniature
+from cortexflow.data.nsd_layout.miniature.heads import head
+from cortexflow.data.nsd_layout.miniature.planning import plan, spread
+from cortexflow.data.nsd_layout.miniature.recovery import recovery
+from cortexflow.data.nsd_layout.miniature.study import Miniature, write_miniature
 from cortexflow.data.nsd_layout.orientation import check_orientation
-from cortexflow.data.nsd_layout.planning import plan, spread
-from cortexflow.data.nsd_layout.recovery import recovery
 from cortexflow.data.nsd_layout.retinotopy import Fields
 from cortexflow.data.nsd_layout.transforms import to_fsaverage
+from cortexflow.data.nsd_layout.upkeep.checks import check_subject
 from cortexflow.data.standardize import usable_voxels, zscore_sessions
 from cortexflow.errors import CortexflowError, CortexflowWarning
 from cortexflow.metrics.noise_ceiling import ncsnr_nsd

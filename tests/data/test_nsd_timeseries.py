@@ -13,15 +13,17 @@ import torch
 
 from cortexflow import catalog
 from cortexflow.data import nsd_timeseries
-from cortexflow.data.nsd_layout import detrended, miniature, miniature_runs
 from cortexflow.data.nsd_layout.design import DESIGN, read_design
-from cortexflow.data.nsd_layout.detrended import Cleaning, cleaned, nuisance
-from cortexflow.data.nsd_layout.miniature import Miniature, write_miniature
-from cortexflow.data.nsd_layout.miniature_runs import Disturbance, Scan, write_session
+from cortexflow.data.nsd_layout.miniature import runs as miniature_runs
+from cortexflow.data.nsd_layout.miniature import study as miniature
+from cortexflow.data.nsd_layout.miniature.planning import plan, spread
+from cortexflow.data.nsd_layout.miniature.runs import Disturbance, Scan, write_session
+from cortexflow.data.nsd_layout.miniature.study import Miniature, write_miniature
 from cortexflow.data.nsd_layout.pictures import BRICK
-from cortexflow.data.nsd_layout.planning import plan, spread
-from cortexflow.data.nsd_layout.run_splits import Events, drawn_runs, leak
-from cortexflow.data.nsd_layout.runs import CLOCKS, runs_of
+from cortexflow.data.nsd_layout.timeseries import detrended
+from cortexflow.data.nsd_layout.timeseries.detrended import Cleaning, cleaned, nuisance
+from cortexflow.data.nsd_layout.timeseries.run_splits import Events, drawn_runs, leak
+from cortexflow.data.nsd_layout.timeseries.runs import CLOCKS, runs_of
 from cortexflow.data.nsd_timeseries import NSDTimeSeries
 from cortexflow.data.single_trials import drifts, separate_weights
 from cortexflow.data.standardize import detrend

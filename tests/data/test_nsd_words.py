@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from cortexflow.data.nsd import NSD
-from cortexflow.data.nsd_layout import annotations, json_items
 from cortexflow.data.nsd_layout.behaviour import COLUMNS, Behaviour, lags
+from cortexflow.data.nsd_layout.coco import annotations, json_items
+from cortexflow.data.nsd_layout.coco.json_items import Source, items
+from cortexflow.data.nsd_layout.coco.outlines import areas_inside, filled, runs, unrolled
 from cortexflow.data.nsd_layout.design import TABLE, read_design, read_table
-from cortexflow.data.nsd_layout.json_items import Source, items
-from cortexflow.data.nsd_layout.miniature_words import compressed, write_annotations, write_behaviour
-from cortexflow.data.nsd_layout.outlines import areas_inside, filled, runs, unrolled
+from cortexflow.data.nsd_layout.miniature.planning import dense, plan, write_plan
+from cortexflow.data.nsd_layout.miniature.words import compressed, write_annotations, write_behaviour
 from cortexflow.data.nsd_layout.pictures import BRICK
-from cortexflow.data.nsd_layout.planning import dense, plan, write_plan
 from cortexflow.data.presentations import occurrences
 from cortexflow.data.scenery import compose
 from cortexflow.data.scenes import Scenes

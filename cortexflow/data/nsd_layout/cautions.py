@@ -1,6 +1,6 @@
 """What the authors of the dataset say of their data that a reader of scores should know."""
 
-from cortexflow.data.nsd_layout.inventory import SUBJECTS
+from cortexflow.data.nsd_layout.upkeep.inventory import SUBJECTS
 
 PLANNED = max(facts.sessions for facts in SUBJECTS.values())
 LOOSE = ("subj05", "subj08")  # fixated less accurately than the others

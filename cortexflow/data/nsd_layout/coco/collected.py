@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from cortexflow.data.nsd_layout.coco.outlines import areas_inside, runs, unrolled
 from cortexflow.data.nsd_layout.design import PICTURES
-from cortexflow.data.nsd_layout.outlines import areas_inside, runs, unrolled
 from cortexflow.errors import DamagedFileError
 
 TOGETHER = 20_000  # parts of objects whose areas are computed at a time
@@ -150,7 +150,7 @@ def _within(shape: tuple[int, ...], window: Float[np.ndarray, "4"]) -> tuple[sli
 
 
 def _areas(points: Float[np.ndarray, "corners 2"], starts: Int[np.ndarray, " polygons"]) -> Float[np.ndarray, " polygons"]:
-    """Of whole polygons; see :func:`cortexflow.data.nsd_layout.outlines.areas_inside`."""
+    """Of whole polygons; see :func:`cortexflow.data.nsd_layout.coco.outlines.areas_inside`."""
     far = 2 + np.abs(points).max(initial=0)  # a square that holds them all, as the unit square
     return areas_inside((points + far) / (2 * far), starts) * (2 * far) ** 2
 

@@ -15,15 +15,15 @@ import numpy as np
 
 from cortexflow.data.base import Check
 from cortexflow.data.nsd_layout.behaviour import behaviour_file, read_behaviour
-from cortexflow.data.nsd_layout.checks import by, check_areas, check_experiment, check_sessions
 from cortexflow.data.nsd_layout.design import PER_SESSION, Design, read_design
-from cortexflow.data.nsd_layout.disk import size_text
 from cortexflow.data.nsd_layout.files import UNFINISHED
-from cortexflow.data.nsd_layout.inventory import SPACES, SUBJECTS, VOLUMES
 from cortexflow.data.nsd_layout.pictures import BRICK
-from cortexflow.data.nsd_layout.runs import CLOCKS, Run, open_series, read_motion, read_onsets, runs_of
 from cortexflow.data.nsd_layout.spaces import BETAS, SIDES, Kept, Space, space
-from cortexflow.data.nsd_layout.wholeness import check_length, read_through
+from cortexflow.data.nsd_layout.timeseries.runs import CLOCKS, Run, open_series, read_motion, read_onsets, runs_of
+from cortexflow.data.nsd_layout.upkeep.checks import by, check_areas, check_experiment, check_sessions
+from cortexflow.data.nsd_layout.upkeep.disk import size_text
+from cortexflow.data.nsd_layout.upkeep.inventory import SPACES, SUBJECTS, VOLUMES
+from cortexflow.data.nsd_layout.upkeep.wholeness import check_length, read_through
 from cortexflow.data.volumes_on_disk import open_volumes, readable
 from cortexflow.errors import CortexflowError
 

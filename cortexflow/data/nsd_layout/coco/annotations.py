@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cortexflow.data.nsd_layout.collected import Collection
+from cortexflow.data.nsd_layout.coco.collected import Collection
+from cortexflow.data.nsd_layout.coco.drawn import Drawn
+from cortexflow.data.nsd_layout.coco.json_items import Source, items
 from cortexflow.data.nsd_layout.design import PICTURES, TABLE, StimulusTable
-from cortexflow.data.nsd_layout.drawn import Drawn
 from cortexflow.data.nsd_layout.files import identity
-from cortexflow.data.nsd_layout.json_items import Source, items
 from cortexflow.data.nsd_layout.prepared import FOLDER
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.storage import fingerprint, load_tensors, save_tensors

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 
 from cortexflow.data.base import Trials
 from cortexflow.data.nsd_layout.design import PER_SESSION
-from cortexflow.data.nsd_layout.heads import MILLIMETRES, Head, save
-from cortexflow.data.nsd_layout.runs import CLOCKS, PARAMETERS, RESTING, STARTS, Clock
+from cortexflow.data.nsd_layout.miniature.heads import MILLIMETRES, Head, save
+from cortexflow.data.nsd_layout.timeseries.runs import CLOCKS, PARAMETERS, RESTING, STARTS, Clock
 from cortexflow.data.simulation.streams import stream
 from cortexflow.data.single_trials import answers
 from cortexflow.storage import replacing

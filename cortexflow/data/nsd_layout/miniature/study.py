@@ -22,17 +22,17 @@ from cortexflow.data.base import Trials
 from cortexflow.data.nsd_layout.betas import PERCENT
 from cortexflow.data.nsd_layout.design import PER_SESSION, REPEATS, SESSIONS, Design
 from cortexflow.data.nsd_layout.flaws import LIMIT
-from cortexflow.data.nsd_layout.heads import Head, head, save, write_labels, write_surface_map
-from cortexflow.data.nsd_layout.inventory import SUBJECTS
-from cortexflow.data.nsd_layout.miniature_maps import write_maps
-from cortexflow.data.nsd_layout.miniature_runs import write_runs
-from cortexflow.data.nsd_layout.miniature_words import write_annotations, write_behaviour
+from cortexflow.data.nsd_layout.miniature.heads import Head, head, save, write_labels, write_surface_map
+from cortexflow.data.nsd_layout.miniature.maps import write_maps
+from cortexflow.data.nsd_layout.miniature.planning import dense, plan, spread, write_plan
+from cortexflow.data.nsd_layout.miniature.runs import write_runs
+from cortexflow.data.nsd_layout.miniature.words import write_annotations, write_behaviour
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
-from cortexflow.data.nsd_layout.planning import dense, plan, spread, write_plan
 from cortexflow.data.nsd_layout.retinotopy import Fields
-from cortexflow.data.nsd_layout.runs import CLOCKS
 from cortexflow.data.nsd_layout.spaces import BETAS, SIDES
+from cortexflow.data.nsd_layout.timeseries.runs import CLOCKS
 from cortexflow.data.nsd_layout.transforms import GRIDS
+from cortexflow.data.nsd_layout.upkeep.inventory import SUBJECTS
 from cortexflow.data.scenery.cortex import WITH_V3
 from cortexflow.data.scenes import Scenes
 from cortexflow.data.simulation.noise_families import Order

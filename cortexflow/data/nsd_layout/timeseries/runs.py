@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from cortexflow.data.nsd_layout.betas import picked, places
 from cortexflow.data.nsd_layout.design import PER_SESSION, PICTURES
 from cortexflow.data.nsd_layout.files import BUCKET
-from cortexflow.data.nsd_layout.planning import RUNS
+from cortexflow.data.nsd_layout.miniature.planning import RUNS
 from cortexflow.data.volumes_on_disk import readable
 from cortexflow.errors import CortexflowError, CortexflowWarning, DamagedFileError
 

@@ -15,7 +15,7 @@ import scipy.linalg
 from jaxtyping import Bool, Float, Shaped
 
 from cortexflow.data.nsd_layout.prepared import FOLDER
-from cortexflow.data.nsd_layout.runs import Clock, Run, missing, read_motion, read_series
+from cortexflow.data.nsd_layout.timeseries.runs import Clock, Run, missing, read_motion, read_series
 from cortexflow.data.single_trials import drifts
 from cortexflow.storage import fingerprint, replacing
 

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from cortexflow.data.base import Dataset
-from cortexflow.data.nsd_layout.annotations import Said, checked, drawn, said
+from cortexflow.data.nsd_layout.coco.annotations import Said, checked, drawn, said
+from cortexflow.data.nsd_layout.coco.drawn import Drawn
 from cortexflow.data.nsd_layout.design import StimulusTable
-from cortexflow.data.nsd_layout.drawn import Drawn
 
 
 class AnnotatedDataset(Dataset):

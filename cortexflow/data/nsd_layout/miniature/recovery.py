@@ -10,8 +10,8 @@ from cortexflow.data.base import Cortex
 from cortexflow.data.localiser import masks
 from cortexflow.data.nsd import NSD
 from cortexflow.data.nsd_layout.label_tables import ECCENTRICITIES, LABELS
-from cortexflow.data.nsd_layout.miniature import Written
-from cortexflow.data.nsd_layout.miniature_maps import DOMAINS
+from cortexflow.data.nsd_layout.miniature.maps import DOMAINS
+from cortexflow.data.nsd_layout.miniature.study import Written
 from cortexflow.data.nsd_layout.retinotopy import Fields
 
 LEAST = 5  # voxels that an area must have to be compared
@@ -22,7 +22,7 @@ def recovery(study: NSD, truth: Written, subject: str) -> dict[str, float]:
 
     Arguments:
         study: Opened on the miniature's folder, in a space of volumes, with ``nsdgeneral`` as the mask.
-        truth: From :func:`cortexflow.data.nsd_layout.miniature.write_miniature`.
+        truth: From :func:`cortexflow.data.nsd_layout.miniature.study.write_miniature`.
         subject: Whose.
 
     Returns:

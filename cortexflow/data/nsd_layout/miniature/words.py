@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cortexflow.data.nsd_layout.annotations import FOLDERS, SPLITS
 from cortexflow.data.nsd_layout.behaviour import COLUMNS, behaviour_file, lags
+from cortexflow.data.nsd_layout.coco.annotations import FOLDERS, SPLITS
 from cortexflow.data.nsd_layout.design import PER_SESSION, TABLE, read_table
-from cortexflow.data.nsd_layout.planning import Plan
+from cortexflow.data.nsd_layout.miniature.planning import Plan
 from cortexflow.data.nsd_layout.splits import COMPLETED_BY_ALL
 from cortexflow.data.scenery.compose import CATEGORIES, SUPERCATEGORIES, Scene, Thing, captions, scene
 from cortexflow.data.scenery.paint import Patch, coverage
@@ -197,7 +197,7 @@ def _runs(mask: Bool[np.ndarray, "height width"]) -> list[int]:
 
 
 def compressed(counts: list[int]) -> str:
-    """Runs as COCO's tools write them in text; see :func:`cortexflow.data.nsd_layout.outlines.runs`."""
+    """Runs as COCO's tools write them in text; see :func:`cortexflow.data.nsd_layout.coco.outlines.runs`."""
     text = ""
     for place, count in enumerate(counts):
         value, more = count - (counts[place - 2] if place > 2 else 0), True

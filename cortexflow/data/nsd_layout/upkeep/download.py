@@ -21,9 +21,9 @@ import requests
 from filelock import FileLock, Timeout
 from urllib3.exceptions import HTTPError
 
-from cortexflow.data.nsd_layout.disk import check_space, size_text
 from cortexflow.data.nsd_layout.files import BUCKET, UNFINISHED
-from cortexflow.data.nsd_layout.inventory import Part
+from cortexflow.data.nsd_layout.upkeep.disk import check_space, size_text
+from cortexflow.data.nsd_layout.upkeep.inventory import Part
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import fingerprint
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cortexflow.data.localiser import Blocks, localise
-from cortexflow.data.nsd_layout.heads import Head, save, write_surface_map
+from cortexflow.data.nsd_layout.miniature.heads import Head, save, write_surface_map
 from cortexflow.data.nsd_layout.retinotopy import Fields, map_fields
 from cortexflow.data.scenes import Scenes
 from cortexflow.data.simulation.streams import stream

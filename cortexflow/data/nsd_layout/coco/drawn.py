@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Int, Shaped, UInt8
 
-from cortexflow.data.nsd_layout.outlines import filled, unrolled
+from cortexflow.data.nsd_layout.coco.outlines import filled, unrolled
 from cortexflow.errors import CortexflowError
 
 VISIBLE = 0.25  # share of an object's area that must be left for its category to count as seen
@@ -16,7 +16,7 @@ class Drawn:
 
     Arguments:
         categories: Their names, by COCO's numbers.
-        arrays: As :class:`cortexflow.data.nsd_layout.collected.Collection` gives them.
+        arrays: As :class:`cortexflow.data.nsd_layout.coco.collected.Collection` gives them.
         origin: Where they were read, for errors.
     """
 

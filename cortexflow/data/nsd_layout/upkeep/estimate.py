@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cortexflow.data.nsd_layout.design import PER_SESSION
-from cortexflow.data.nsd_layout.detrended import TOGETHER, place
-from cortexflow.data.nsd_layout.detrended import Kept as KeptRuns
-from cortexflow.data.nsd_layout.disk import check_space, size_text
 from cortexflow.data.nsd_layout.prepared import FOLDER, ready
-from cortexflow.data.nsd_layout.runs import Run
 from cortexflow.data.nsd_layout.spaces import Space
+from cortexflow.data.nsd_layout.timeseries.detrended import TOGETHER, place
+from cortexflow.data.nsd_layout.timeseries.detrended import Kept as KeptRuns
+from cortexflow.data.nsd_layout.timeseries.runs import Run
+from cortexflow.data.nsd_layout.upkeep.disk import check_space, size_text
 from cortexflow.data.volumes_on_disk import BLOCK
 from cortexflow.errors import CortexflowError
 

@@ -12,7 +12,7 @@ from cortexflow.data.nsd_layout.design import DESIGN, PICTURES, TABLE, read_desi
 from cortexflow.data.nsd_layout.files import official
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
 from cortexflow.data.nsd_layout.spaces import Space
-from cortexflow.data.nsd_layout.wholeness import check_length, read_through
+from cortexflow.data.nsd_layout.upkeep.wholeness import check_length, read_through
 from cortexflow.data.volumes_on_disk import readable
 from cortexflow.errors import CortexflowError
 

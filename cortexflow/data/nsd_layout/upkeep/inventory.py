@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from cortexflow.data.nsd_layout.atlases import DRAWN
 from cortexflow.data.nsd_layout.design import DESIGN, PER_SESSION, PICTURES, TABLE
+from cortexflow.data.nsd_layout.miniature.planning import RUNS
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
-from cortexflow.data.nsd_layout.planning import RUNS
-from cortexflow.data.nsd_layout.runs import CLOCKS, KINDS, RESTING
 from cortexflow.data.nsd_layout.spaces import BETAS, SIDES
+from cortexflow.data.nsd_layout.timeseries.runs import CLOCKS, KINDS, RESTING
 from cortexflow.errors import CortexflowError
 
 VOLUMES = {space: clock.volumes + 1 for space, clock in CLOCKS.items()}  # spaces of voxels, and the volumes of a run in each

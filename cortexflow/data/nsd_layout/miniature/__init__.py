@@ -1,0 +1,1 @@
+"""A small study with known truth in the dataset's own layout."""

@@ -1,0 +1,1 @@
+"""Runs of the dataset: what was recorded before any beta."""

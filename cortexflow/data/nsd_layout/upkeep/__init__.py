@@ -1,0 +1,1 @@
+"""Fetching the dataset, and looking at what is there of it."""
