@@ -1,11 +1,12 @@
 """A batch of pictures from the dataset's file of 73,000 by random access, against reading it in other ways.
 
-    python benchmarks/nsd_pictures.py DIR   # makes DIR/*.hdf5 where they are not yet (1.6 GB), then measures: two minutes
+    python benchmarks/nsd_pictures.py DIR   # makes DIR/*.hdf5 where they are not yet (1.6 GB), then measures: some minutes
 
 Two files hold the same 1,500 pictures of noise at the same random places: one in one piece, as the dataset's file is, and one in
 compressed blocks of a picture, as a miniature's is (noise does not compress; unpacking takes as long as for photographs). A batch is
 64 pictures drawn at random. Ways are measured in turns and the median over turns is shown, in milliseconds a picture, wall and
-processor; every way gives the same numbers, which is checked. "cold": what the system keeps of the file was dropped before.
+processor; every way gives the same numbers, which is checked. Whole sessions take 7 GB of memory. "cold": what the system keeps of
+the file was dropped before.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import torch
 from cortexflow.data.nsd_layout.design import PICTURES
 from cortexflow.data.nsd_layout.pictures import SIDE, read_pictures
 
-BATCH, SESSION, HELD, TURNS = 64, 750, 1_500, 9
+BATCH, SESSION, HELD, TURNS = 64, 750, 1_500, 5
 FILES = {"one piece": {}, "compressed blocks": {"chunks": (1, SIDE, SIDE, 3), "compression": "gzip", "compression_opts": 1}}
 
 
@@ -63,7 +64,7 @@ def whole_session(path: Path, batch: np.ndarray, held: np.ndarray) -> np.ndarray
     others = np.setdiff1d(held, batch)[: SESSION - len(np.unique(batch))]
     ids = np.union1d(batch, others)
     with h5py.File(path) as file:
-        session = file["imgBrick"][ids].astype(np.float64)
+        session = np.stack([file["imgBrick"][stimulus] for stimulus in ids]).astype(np.float64)
     return session[np.searchsorted(ids, batch)].transpose(0, 3, 1, 2)
 
 
@@ -99,12 +100,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--turns", type=int, default=TURNS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     held = make(options.folder)
     print(f"milliseconds a picture, wall (processor); {options.threads} threads, load {os.getloadavg()[0]:.1f}\n")
     kinds = [(name, cold) for name in FILES for cold in (False, True)]
-    tables = [measure(place(options.folder, name), held, cold, TURNS if not cold else 5) for name, cold in kinds]
+    tables = [measure(place(options.folder, name), held, cold, options.turns) for name, cold in kinds]
     print("| | " + " | ".join(f"{name}, {'cold' if cold else 'warm'}" for name, cold in kinds) + " |")
     print("|---" * (1 + len(kinds)) + "|")
     for way in tables[0]:
