@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 import cortexflow
-from cortexflow.data.pictures_on_disk import list_pictures, read_picture
+from cortexflow.data.on_disk.pictures import list_pictures, read_picture
 from cortexflow.errors import CortexflowError
 from cortexflow.progress import track
 from cortexflow.storage import checksum, load_sealed_json, replacing

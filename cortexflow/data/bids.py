@@ -16,11 +16,11 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Check, Cortex, Dataset, FolderName, Trials
-from cortexflow.data.pictures_on_disk import ImageSize, Pictures
+from cortexflow.data.on_disk.pictures import ImageSize, Pictures
+from cortexflow.data.on_disk.tables import EMPTY, Table, read_table
+from cortexflow.data.on_disk.volumes import open_volumes, positions, read_areas, read_mask, volume_blocks
 from cortexflow.data.presentations import listed, most_repeated, occurrences
 from cortexflow.data.single_trials import Answers, answers, drifts, separate_weights
-from cortexflow.data.tables_on_disk import EMPTY, Table, read_table
-from cortexflow.data.volumes_on_disk import open_volumes, positions, read_areas, read_mask, volume_blocks
 from cortexflow.errors import CortexflowError, CortexflowWarning
 from cortexflow.progress import track
 from cortexflow.storage import checksum, fingerprint, load_json

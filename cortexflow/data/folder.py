@@ -13,11 +13,11 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices, explain
 from cortexflow.data.base import Check, Cortex, Dataset, FolderName, Trials
-from cortexflow.data.pictures_on_disk import ImageSize, Pictures, read_picture
+from cortexflow.data.on_disk.pictures import ImageSize, Pictures, read_picture
+from cortexflow.data.on_disk.responses import Responses, find_responses, open_responses, survey
+from cortexflow.data.on_disk.tables import read_table
+from cortexflow.data.on_disk.volumes import positions, read_areas, read_mask
 from cortexflow.data.presentations import listed, most_repeated, occurrences
-from cortexflow.data.responses_on_disk import Responses, find_responses, open_responses, survey
-from cortexflow.data.tables_on_disk import read_table
-from cortexflow.data.volumes_on_disk import positions, read_areas, read_mask
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import checksum, fingerprint, load_json
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from cortexflow.data.base import Cortex, Dataset, Trials
-from cortexflow.data.responses_on_disk import save_responses
-from cortexflow.data.tables_on_disk import write_table
+from cortexflow.data.on_disk.responses import save_responses
+from cortexflow.data.on_disk.tables import write_table
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import replacing, save_json
 

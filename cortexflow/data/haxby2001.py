@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Cortex, Dataset, Trials
-from cortexflow.data.published import published
+from cortexflow.data.on_disk.published import published
 from cortexflow.data.standardize import detrend, lagged_windows, zscore_sessions
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.storage import checksum

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Check, Cortex, Dataset, Trials
-from cortexflow.data.published import published
-from cortexflow.data.recorded import download, record, recorded
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.published import published
+from cortexflow.data.on_disk.recorded import download, record, recorded
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.storage import checksum
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices, load
 from cortexflow.data.base import Cortex, Dataset, Trials
-from cortexflow.data.pictures_on_disk import ImageSize
+from cortexflow.data.on_disk.pictures import ImageSize
+from cortexflow.data.on_disk.published import published
+from cortexflow.data.on_disk.recorded import record, recorded
+from cortexflow.data.on_disk.volumes import positions, read_mask, read_volume, readable
 from cortexflow.data.presentations import occurrences
-from cortexflow.data.published import published
-from cortexflow.data.recorded import record, recorded
 from cortexflow.data.standardize import detrend
-from cortexflow.data.volumes_on_disk import positions, read_mask, read_volume, readable
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.storage import checksum
 

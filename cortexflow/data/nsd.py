@@ -36,7 +36,7 @@ from cortexflow.data.nsd_layout.transforms import DEPTHS, Method, to_fsaverage
 from cortexflow.data.nsd_layout.upkeep.checks import check_experiment, check_subject
 from cortexflow.data.nsd_layout.upkeep.estimate import SIDE_BY_SIDE, Estimate, estimate
 from cortexflow.data.nsd_layout.upkeep.inventory import SUBJECTS
-from cortexflow.data.pictures_on_disk import ImageSize
+from cortexflow.data.on_disk.pictures import ImageSize
 from cortexflow.data.presentations import occurrences
 from cortexflow.errors import CortexflowError, CortexflowWarning
 from cortexflow.progress import track

@@ -35,7 +35,7 @@ from cortexflow.data.nsd_layout.timeseries.runs import CLOCKS, Clock, Run, open_
 from cortexflow.data.nsd_layout.upkeep.checks import check_experiment
 from cortexflow.data.nsd_layout.upkeep.estimate import Estimate, estimate_runs
 from cortexflow.data.nsd_layout.upkeep.inventory import SUBJECTS
-from cortexflow.data.pictures_on_disk import ImageSize
+from cortexflow.data.on_disk.pictures import ImageSize
 from cortexflow.data.presentations import occurrences
 from cortexflow.data.standardize import lagged_windows
 from cortexflow.errors import CortexflowError, CortexflowWarning

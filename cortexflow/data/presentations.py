@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cortexflow.data.pictures_on_disk import Pictures
+from cortexflow.data.on_disk.pictures import Pictures
 from cortexflow.errors import CortexflowError
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from cortexflow.data.base import Cortex, Dataset, Trials
-from cortexflow.data.published import published
+from cortexflow.data.on_disk.published import published
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import checksum
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Cortex
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.data.simulation.pictures import Scene, render, scene
 from cortexflow.data.simulation.planted import Planted, plant
 from cortexflow.data.simulation.sheet import AREAS
 from cortexflow.data.simulation.study import PlantedDataset, single
-from cortexflow.data.volumes_on_disk import readable
 from cortexflow.errors import CortexflowError, CortexflowWarning
 from cortexflow.storage import fingerprint, load_tensors
 

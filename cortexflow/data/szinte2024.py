@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cortexflow.catalog import Choices
 from cortexflow.data.base import Cortex, Dataset, Trials
-from cortexflow.data.published import published
+from cortexflow.data.on_disk.published import published
 from cortexflow.data.standardize import hrf_exposure
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import checksum, fingerprint

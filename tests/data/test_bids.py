@@ -8,10 +8,10 @@ import scipy.stats
 import torch
 from PIL import Image
 
-from cortexflow.data import volumes_on_disk
 from cortexflow.data.bids import Bids
 from cortexflow.data.folder import Folder
 from cortexflow.data.folder_writing import write_folder
+from cortexflow.data.on_disk import volumes
 from cortexflow.data.single_trials import answers, drifts, separate_weights
 from cortexflow.data.standardize import detrend, spm_hrf
 from cortexflow.errors import CortexflowError, CortexflowWarning, DamagedFileError
@@ -196,7 +196,7 @@ class TestEstimates:
 
     def test_blocks_of_volumes_change_nothing(self, crowded, monkeypatch):
         whole = crowded.open().trials("sub-01").responses
-        monkeypatch.setattr(volumes_on_disk, "BLOCK", 8 * INSIDE.size * 7)
+        monkeypatch.setattr(volumes, "BLOCK", 8 * INSIDE.size * 7)
         torch.testing.assert_close(crowded.open().trials("sub-01").responses, whole, rtol=1e-4, atol=1e-5)
 
     def test_noise_has_the_size_that_least_squares_gives_it(self, crowded):

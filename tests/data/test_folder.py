@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 from cortexflow import catalog
 from cortexflow.app.cli import app
-from cortexflow.data import responses_on_disk, volumes_on_disk
 from cortexflow.data.folder import Folder
 from cortexflow.data.folder_writing import write_folder
+from cortexflow.data.on_disk import responses as stored_responses
+from cortexflow.data.on_disk import volumes as stored_volumes
+from cortexflow.data.on_disk.responses import open_responses
 from cortexflow.data.presentations import most_repeated, occurrences
-from cortexflow.data.responses_on_disk import open_responses
 from cortexflow.data.simulated import Simulated
 from cortexflow.data.szinte2024 import Szinte2024
 from cortexflow.errors import CortexflowError, DamagedFileError
@@ -157,8 +158,8 @@ class TestReading:
 
 @pytest.fixture(params=[1 << 26, 64], ids=["one block", "many blocks"])
 def blocks(request, monkeypatch):
-    monkeypatch.setattr(responses_on_disk, "BLOCK", request.param)
-    monkeypatch.setattr(volumes_on_disk, "BLOCK", request.param)
+    monkeypatch.setattr(stored_responses, "BLOCK", request.param)
+    monkeypatch.setattr(stored_volumes, "BLOCK", request.param)
 
 
 class TestFormats:

@@ -14,7 +14,7 @@ import torch
 
 from cortexflow import catalog
 from cortexflow.data.kay2008 import Kay2008
-from cortexflow.data.recorded import RECORD
+from cortexflow.data.on_disk.recorded import RECORD
 from cortexflow.errors import CortexflowError, DamagedFileError
 
 AREAS = {"Other": 0, "V1": 1294, "V2": 2083, "V3": 1790, "V3A": 484, "V3B": 314, "V4": 1535, "LatOcc": 928}  # as the course prints them

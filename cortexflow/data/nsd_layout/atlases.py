@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError
 
 # Areas of these are called as they are; those of other maps carry the map's name, because HCP_MMP1 has a V1 of its own.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cortexflow.data.nsd_layout.design import PER_SESSION
 from cortexflow.data.nsd_layout.files import official
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError, CortexflowWarning, DamagedFileError
 
 COLUMNS = (

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from cortexflow.data.nsd_layout.design import PER_SESSION
-from cortexflow.data.volumes_on_disk import BLOCK, readable
+from cortexflow.data.on_disk.volumes import BLOCK, readable
 from cortexflow.errors import CortexflowError, DamagedFileError
 
 try:

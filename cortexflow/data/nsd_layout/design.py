@@ -13,7 +13,7 @@ import numpy as np
 import scipy.io
 from jaxtyping import Bool, Float, Int
 
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError, DamagedFileError
 
 DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"

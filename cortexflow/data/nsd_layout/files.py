@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from cortexflow.data.published import published
+from cortexflow.data.on_disk.published import published
 
 BUCKET = "s3://natural-scenes-dataset"
 UNFINISHED = ".download"  # how the names of pieces end that are still being fetched

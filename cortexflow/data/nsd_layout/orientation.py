@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 from jaxtyping import Bool, Int
 
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError
 
 PROBES = 512  # voxels that are looked at

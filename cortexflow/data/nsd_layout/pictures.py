@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError, DamagedFileError
 
 BRICK = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"

@@ -18,7 +18,7 @@ from cortexflow.data.nsd_layout.atlases import DRAWN, areas_of, read_ctab
 from cortexflow.data.nsd_layout.betas import PERCENT, look_at_volumes, read_surface, read_volumes
 from cortexflow.data.nsd_layout.files import BUCKET
 from cortexflow.data.nsd_layout.orientation import check_orientation
-from cortexflow.data.volumes_on_disk import positions, read_volume, readable
+from cortexflow.data.on_disk.volumes import positions, read_volume, readable
 from cortexflow.errors import CortexflowError
 
 BETAS = {"b1": "betas_assumehrf", "b2": "betas_fithrf", "b3": "betas_fithrf_GLMdenoise_RR"}

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cortexflow.data.nsd_layout.files import official
 from cortexflow.data.nsd_layout.spaces import SIDES
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError, DamagedFileError
 
 GRIDS = {"func1pt8mm": "func1pt8", "func1mm": "func1pt0"}  # spaces, in the names of these files

@@ -19,7 +19,7 @@ from cortexflow.data.nsd_layout.betas import picked, places
 from cortexflow.data.nsd_layout.design import PER_SESSION, PICTURES
 from cortexflow.data.nsd_layout.files import BUCKET
 from cortexflow.data.nsd_layout.miniature.planning import RUNS
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError, CortexflowWarning, DamagedFileError
 
 MANY = dict.fromkeys(("subj01", "subj05"), range(21, 39))

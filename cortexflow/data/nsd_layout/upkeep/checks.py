@@ -13,7 +13,7 @@ from cortexflow.data.nsd_layout.files import official
 from cortexflow.data.nsd_layout.pictures import BRICK, SIDE
 from cortexflow.data.nsd_layout.spaces import Space
 from cortexflow.data.nsd_layout.upkeep.wholeness import check_length, read_through
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError
 
 

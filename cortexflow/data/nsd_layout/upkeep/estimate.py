@@ -14,7 +14,7 @@ from cortexflow.data.nsd_layout.timeseries.detrended import TOGETHER, place
 from cortexflow.data.nsd_layout.timeseries.detrended import Kept as KeptRuns
 from cortexflow.data.nsd_layout.timeseries.runs import Run
 from cortexflow.data.nsd_layout.upkeep.disk import check_space, size_text
-from cortexflow.data.volumes_on_disk import BLOCK
+from cortexflow.data.on_disk.volumes import BLOCK
 from cortexflow.errors import CortexflowError
 
 SIDE_BY_SIDE = 2  # sessions that are prepared at the same time

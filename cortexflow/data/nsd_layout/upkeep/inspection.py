@@ -24,7 +24,7 @@ from cortexflow.data.nsd_layout.upkeep.checks import by, check_areas, check_expe
 from cortexflow.data.nsd_layout.upkeep.disk import size_text
 from cortexflow.data.nsd_layout.upkeep.inventory import SPACES, SUBJECTS, VOLUMES
 from cortexflow.data.nsd_layout.upkeep.wholeness import check_length, read_through
-from cortexflow.data.volumes_on_disk import open_volumes, readable
+from cortexflow.data.on_disk.volumes import open_volumes, readable
 from cortexflow.errors import CortexflowError
 
 KINDS = dict.fromkeys(VOLUMES, ("hdf5", "nifti"))  # of the files of a session, where there are several

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import nibabel
 
-from cortexflow.data.volumes_on_disk import readable
+from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import DamagedFileError
 
 BLOCK = 8 << 20  # bytes read at a time

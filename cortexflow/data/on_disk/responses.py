@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.lib import format as npy
 from torch import Tensor
 
-from cortexflow.data.volumes_on_disk import BLOCK, open_volumes, readable, volume_blocks
+from cortexflow.data.on_disk.volumes import BLOCK, open_volumes, readable, volume_blocks
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import replacing
 

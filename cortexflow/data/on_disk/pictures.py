@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BeforeValidator, PositiveInt
 from torch import Tensor
 
-from cortexflow.data.tables_on_disk import read_table
+from cortexflow.data.on_disk.tables import read_table
 from cortexflow.errors import CortexflowError
 from cortexflow.storage import checksum, fingerprint
 
