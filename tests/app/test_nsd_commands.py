@@ -547,7 +547,7 @@ DAMAGES = {
     f"{RUN.format('timeseries', 'timeseries')}3.nii.gz": (cut, "is damaged"),
     f"{RUN.format('design', 'design')}4.tsv": (Path.unlink, "design_session01_run04.tsv does not exist"),
     f"{RUN.format('motion', 'motion')}5.tsv": (cut, "motion_session01_run05.tsv"),
-    behaviour_file("subj01"): (lambda path: cut(path, 0.9), "responses.tsv"),
+    behaviour_file("subj01"): (lambda path: renew(path, path.read_bytes() + b"1"), "is damaged"),
     BRICK: (lambda path: cut(path, 0.9), "is damaged"),
 }
 

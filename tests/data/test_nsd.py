@@ -142,6 +142,29 @@ def test_the_table_of_pictures_tells_the_same_plan(written, copy):
     refused("nsd_expdesign.mat does not exist; copy it from s3://", lambda: read_design(copy))
 
 
+@pytest.mark.parametrize("share", [0, 1e-4, 0.3, 0.9])
+def test_a_plan_that_is_cut_short_anywhere_is_damaged(copy, share):
+    for name, read in ((DESIGN, lambda: read_design(copy)), (TABLE, lambda: read_table(copy / TABLE))):
+        whole = (copy / name).read_bytes()
+        renew(copy / name, whole[: round(share * len(whole))])
+        refused(f"{name} is damaged", read, DamagedFileError)
+
+
+def test_a_table_that_is_cut_within_its_last_row_is_damaged(copy):
+    lines = (copy / TABLE).read_bytes().splitlines(keepends=True)
+    renew(copy / TABLE, b"".join(lines[:-1]) + b"72999,")
+    refused(f"{TABLE} is damaged", lambda: read_table(copy / TABLE), DamagedFileError)
+
+
+@pytest.mark.parametrize(("name", "value"), [("sharedix", 73_001), ("subjectim", 0), ("masterordering", 10_001)])
+def test_ids_that_are_none_are_damage(copy, name, value):
+    arrays = {key: array for key, array in scipy.io.loadmat(copy / DESIGN).items() if not key.startswith("_")}
+    arrays[name][0, -1] = value
+    (copy / DESIGN).unlink()
+    scipy.io.savemat(copy / DESIGN, arrays)
+    refused(f"{name} must lie in 1 to", lambda: read_design(copy), DamagedFileError)
+
+
 def test_pictures_come_by_id_in_any_order(written):
     root, truth = written
     rows = torch.tensor([5, 2, 5, 100])

@@ -1,5 +1,6 @@
 """Maps, areas and ratios that are read agree with what was planted; odd voxels are named; ways to the average brain end where they should."""
 
+import gzip
 import os
 import shutil
 import warnings
@@ -25,7 +26,7 @@ from cortexflow.data.nsd_layout.retinotopy import Fields
 from cortexflow.data.nsd_layout.transforms import to_fsaverage
 from cortexflow.data.nsd_layout.upkeep.checks import check_subject
 from cortexflow.data.standardize import usable_voxels, zscore_sessions
-from cortexflow.errors import CortexflowError, CortexflowWarning
+from cortexflow.errors import CortexflowError, CortexflowWarning, DamagedFileError
 from cortexflow.metrics.noise_ceiling import ncsnr_nsd
 
 B3 = "nsddata_betas/ppdata/{}/{}/betas_fithrf_GLMdenoise_RR"
@@ -58,8 +59,8 @@ def study(root, **choices):
     return NSD(NSD.Config(**choices), root)
 
 
-def refused(message, call):
-    with pytest.raises(CortexflowError, match=message) as error:
+def refused(message, call, kind=CortexflowError):
+    with pytest.raises(kind, match=message) as error:
         call()
     assert "\n" not in str(error.value)
 
@@ -170,6 +171,38 @@ def test_the_subjects_own_surface_holds_the_same_truth(written):
         "lh.prfhemifield.mgz does not exist; copy s3://natural-scenes-dataset/nsddata/freesurfer/subj01/label",
         lambda: opened.map("subj01", "prf_hemifield"),
     )
+
+
+@ODD
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("freesurfer/fsaverage/label/lh.streams.mgz", lambda opened: opened.cortex("subj01")),
+        ("ppdata/subj01/transforms/rh.func1pt8-to-layerB2.mgz", lambda opened: opened.to_fsaverage("subj01", torch.zeros(300))),
+    ],
+)
+def test_a_compressed_map_that_was_altered_is_damaged(copy, name, read):
+    """A number in the middle of it, so that only the checksum at its end tells."""
+    path = copy / "nsddata" / name
+    whole = path.read_bytes()
+    content = bytearray(gzip.decompress(whole))
+    content[300] ^= 64
+    path.unlink()
+    path.write_bytes(gzip.compress(bytes(content), 0)[:-8] + whole[-8:])
+    refused(f"{path.name} is damaged", lambda: read(study(copy, space="fsaverage" if "label" in name else "func1pt8mm")), DamagedFileError)
+
+
+@ODD
+def test_files_that_systems_hide_are_no_maps(copy):
+    """As macOS leaves them on disks of others."""
+    folder = copy / "nsddata/ppdata/subj01/func1pt8mm/roi"
+    before = study(copy).cortex("subj01")
+    for name in ("streams", "lh.streams"):
+        (folder / f"._{name}.nii.gz").write_bytes(b"\0\5\x16\7")
+    opened = study(copy)
+    assert torch.equal(opened.cortex("subj01").coordinates, before.coordinates)
+    assert not [name for name in opened._space("subj01").atlases() if name.startswith(".")]
+    assert not [line for line in opened.check() if line.wrong and "streams" in line.file]
 
 
 def test_a_cut_short_file_of_the_own_surface_is_damaged(copy):

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cortexflow.data.nsd_layout.design import PER_SESSION
+from cortexflow.data.nsd_layout.design import PER_SESSION, SESSIONS
 from cortexflow.data.nsd_layout.files import official
 from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError, CortexflowWarning, DamagedFileError
@@ -112,6 +112,17 @@ def behaviour_file(subject: str) -> str:
     return f"nsddata/ppdata/{subject}/behav/responses.tsv"
 
 
+def answered_sessions(root: Path, subject: str) -> list[int]:
+    """The sessions of which a subject's file tells, sorted.
+
+    Raises:
+        CortexflowError: The file is not there.
+        DamagedFileError: Columns are missing, or values are none that the column can have.
+    """
+    path = official(root, behaviour_file(subject))
+    return np.unique(_read(path, path.stat().st_mtime_ns)[:, COLUMNS.index("SESSION")]).astype(np.int64).tolist()
+
+
 def read_behaviour(
     root: Path, subject: str, shown: Int[np.ndarray, " planned"], sessions: Int[np.ndarray, " trials"], rows: Int[np.ndarray, " trials"]
 ) -> Behaviour:
@@ -175,6 +186,11 @@ def _read(path: Path, changed: int) -> Float[np.ndarray, "rows columns"]:
         table = np.loadtxt(file, delimiter="\t", ndmin=2)
         if table.shape[1] != len(COLUMNS):
             raise ValueError(f"{len(COLUMNS)} columns are named and {table.shape[1]} are there")
+    for name, last in (("SESSION", SESSIONS), ("RUN", RUNS), ("TRIAL", EVEN + 1)):
+        values = table[:, COLUMNS.index(name)]
+        odd = values[~((values >= 1) & (values <= last) & (values == values.round()))]
+        if len(odd):
+            raise DamagedFileError(f"{path} has {odd[0]:g} in {name}, which is 1 to {last}; copy the file again")
     for name in FLAGS:
         values = table[:, COLUMNS.index(name)]
         odd = values[~np.isnan(values) & (values != 0) & (values != 1)]
@@ -188,8 +204,8 @@ def _found(path: Path, subject: str, table: np.ndarray, wanted: Int[np.ndarray, 
     whose, session, run, trial = table[:, :4].T
     if (whose != int(subject.removeprefix("subj"))).any():
         raise CortexflowError(f"{path} is of subject {whose[0]:g}, not of {subject}; copy {subject}'s file there")
-    if not ((run >= 1) & (run <= RUNS) & (trial >= 1) & (trial <= EVEN + run % 2) & (session >= 1)).all():
-        raise DamagedFileError(f"{path} has a run beyond {RUNS}, or a trial that its run has not; copy the file again")
+    if (trial > EVEN + run % 2).any():
+        raise DamagedFileError(f"{path} has a trial that its run has not; copy the file again")
     place = ((session - 1) * PER_SESSION + (run - 1) * EVEN + run // 2 + trial - 1).astype(np.int64)
     rows = np.full(max(int(place.max(initial=0)), int(wanted.max(initial=0))) + 1, -1)
     rows[place] = np.arange(len(place))

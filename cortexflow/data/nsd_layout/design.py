@@ -4,7 +4,8 @@ Everything here counts pictures from 0, as ``nsd_stimuli.hdf5`` does, and sessio
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 from jaxtyping import Bool, Float, Int
+from scipy.io.matlab import MatReadError
 
 from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError, DamagedFileError
@@ -97,7 +99,7 @@ def read_table(path: Path) -> StimulusTable:
 
 @lru_cache(maxsize=2)
 def _from_matlab(path: Path, changed: int) -> Design:
-    with readable(path):
+    with _damage(path):
         content = scipy.io.loadmat(path, variable_names=["masterordering", "sharedix", "subjectim"])
     wanted = {"masterordering": (1, TRIALS), "sharedix": (1, SHARED), "subjectim": (SUBJECTS, OWN)}
     for name, shape in wanted.items():
@@ -106,8 +108,19 @@ def _from_matlab(path: Path, changed: int) -> Design:
             raise DamagedFileError(f"{path} must hold {name} of shape {shape}, it holds {found}; copy the file again")
     order, shared, own = (content[name].astype(np.int64) - 1 for name in wanted)
     _within(path, "masterordering", order, OWN)
+    _within(path, "sharedix", shared, PICTURES)
     _within(path, "subjectim", own, PICTURES)
     return Design(np.sort(shared[0]), own[:, order[0]])
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What goes wrong in reading becomes a DamagedFileError, with what only SciPy and the reader of tables raise."""
+    with readable(path):
+        try:
+            yield
+        except (MatReadError, csv.Error, IndexError, TypeError) as error:
+            raise ValueError(str(error)) from error
 
 
 def _within(path: Path, name: str, ids: Int[np.ndarray, "rows columns"], count: int) -> None:
@@ -119,7 +132,7 @@ def _within(path: Path, name: str, ids: Int[np.ndarray, "rows columns"], count: 
 @lru_cache(maxsize=1)
 def _from_csv(path: Path, changed: int) -> StimulusTable:
     repeats = [f"subject{subject + 1}_rep{repeat}" for subject in range(SUBJECTS) for repeat in range(REPEATS)]
-    with readable(path), open(path, newline="", encoding="utf-8") as file:
+    with _damage(path), open(path, newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         header = next(reader, [])
         rows = list(reader)
@@ -128,6 +141,8 @@ def _from_csv(path: Path, changed: int) -> StimulusTable:
             raise ValueError(f"nsdId must run from 0 to {PICTURES - 1} in this order")
         where = [columns[name] for name in repeats]
         trials = np.loadtxt(path, dtype=np.int64, delimiter=",", skiprows=1, usecols=where, quotechar='"')  # faster than from the rows
+        if trials.min() < 0 or trials.max() > TRIALS:
+            raise ValueError(f"trials must lie in 1 to {TRIALS}, or be 0 for none, they lie in {trials.min()} to {trials.max()}")
         return StimulusTable(
             np.array([int(row[columns["cocoId"]]) for row in rows]),
             tuple(row[columns["cocoSplit"]] for row in rows),

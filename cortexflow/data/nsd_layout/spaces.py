@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from cortexflow.data.nsd_layout.atlases import DRAWN, areas_of, read_ctab
 from cortexflow.data.nsd_layout.betas import PERCENT, look_at_volumes, read_surface, read_volumes
 from cortexflow.data.nsd_layout.files import BUCKET
 from cortexflow.data.nsd_layout.orientation import check_orientation
+from cortexflow.data.nsd_layout.upkeep.wholeness import read_through
 from cortexflow.data.on_disk.volumes import positions, read_volume, readable
 from cortexflow.errors import CortexflowError
 
@@ -167,9 +168,7 @@ class Volumes(Space):
 
     def atlases(self) -> list[str]:
         """From the folder ``roi``; the files of one hemisphere are parts of those without a prefix."""
-        return sorted(
-            {path.name.removesuffix(".nii.gz").removeprefix("lh.").removeprefix("rh.") for path in (self.kept.maps / "roi").glob("*.nii.gz")}
-        )
+        return sorted({path.name.removesuffix(".nii.gz").removeprefix("lh.").removeprefix("rh.") for path in self._drawings()})
 
     def labels(self, atlas: str) -> np.ndarray:
         """The map of both hemispheres, put together from the two where only they are there; or ``brainmask``."""
@@ -184,7 +183,7 @@ class Volumes(Space):
 
     def coordinates(self, mask: np.ndarray) -> Float[Tensor, "voxels 3"] | None:
         """By the affine of the mean volume or of any label map: the order of the axes says nothing about left and right."""
-        files = [self.kept.maps / "mean.nii.gz", *sorted((self.kept.maps / "roi").glob("*.nii.gz")), self.kept.maps / "brainmask.nii.gz"]
+        files = [self.kept.maps / "mean.nii.gz", *sorted(self._drawings()), self.kept.maps / "brainmask.nii.gz"]
         there = next(path for path in files if path.is_file())
         return positions(mask, read_volume(there, mask.shape)[1])
 
@@ -201,6 +200,10 @@ class Volumes(Space):
         """``floc_facestval``, ``prf_angle``, ``R2`` … of the subject's folder of this space."""
         path = self.kept.maps / f"{name}.nii.gz"
         return torch.from_numpy(self._volume(path, mask.shape)[mask].astype(np.float32))
+
+    def _drawings(self) -> Iterator[Path]:
+        """The files of label maps, without those that systems hide beside them."""
+        return (self.kept.maps / "roi").glob("[!.]*.nii.gz")
 
     @cached_property
     def _brain(self) -> np.ndarray | None:
@@ -282,6 +285,7 @@ class Surface(Space):
     def _read(self, path: Path) -> np.ndarray:
         if not path.is_file():
             raise self.kept.missing(path)
+        read_through(path)  # what is altered is told by the checksum at its end, which reading the numbers never reaches
         with readable(path):
             image: Any = nibabel.load(path)
             return np.asarray(image.dataobj).ravel()

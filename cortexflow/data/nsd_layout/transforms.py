@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cortexflow.data.nsd_layout.files import official
 from cortexflow.data.nsd_layout.spaces import SIDES
+from cortexflow.data.nsd_layout.upkeep.wholeness import read_through
 from cortexflow.data.on_disk.volumes import readable
 from cortexflow.errors import CortexflowError, DamagedFileError
 
@@ -54,7 +55,7 @@ def to_fsaverage(
 
     Raises:
         CortexflowError: A transform is missing, or the space has none.
-        DamagedFileError: A transform cannot be read.
+        DamagedFileError: A transform is cut short or altered.
     """
     weights = projection(root, subject, space, mask, method, depths)
     rows = values.reshape(-1, values.shape[-1]).double().numpy()
@@ -130,6 +131,7 @@ def _whole(weights: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
 
 
 def _read(path: Path, columns: int) -> Float[np.ndarray, "vertices columns"]:
+    read_through(path)  # its checksum
     with readable(path):
         image: Any = nibabel.load(path)
         values = np.asarray(image.dataobj, dtype=np.float64).reshape(image.shape[0], -1, order="F")

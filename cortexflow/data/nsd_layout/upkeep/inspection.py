@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 
 from cortexflow.data.base import Check
-from cortexflow.data.nsd_layout.behaviour import behaviour_file, read_behaviour
+from cortexflow.data.nsd_layout.behaviour import answered_sessions, behaviour_file, read_behaviour
 from cortexflow.data.nsd_layout.design import PER_SESSION, Design, read_design
 from cortexflow.data.nsd_layout.files import UNFINISHED
 from cortexflow.data.nsd_layout.pictures import BRICK
@@ -166,12 +166,7 @@ class Inspection:
         return f"{kept.subject}'s own shape"
 
     def _look_at_behaviour(self, subject: str) -> str:
-        shown = self._shown(subject)
-        path = self.root / behaviour_file(subject)
-        with readable(path):
-            header, *rows = path.read_text(encoding="utf-8").splitlines()
-            column = header.split("\t").index("SESSION")
-            numbers = sorted({int(float(row.split("\t")[column])) for row in rows if row.strip()})
+        shown, numbers = self._shown(subject), answered_sessions(self.root, subject)
         sessions = np.repeat(numbers, PER_SESSION)
         answers = read_behaviour(self.root, subject, shown, sessions, np.tile(np.arange(PER_SESSION), len(numbers)))
         return f"{len(answers)} trials of {len(numbers)} sessions, {int(answers.answered.sum())} answered"
