@@ -29,8 +29,9 @@ ABOUT = {
     "autoencoder": "An image autoencoder (diffusers AutoencoderKL): 64 × 64 pictures to 16 × 16 × 6 latents and back. Beside the pixels it "
     "learned to keep what the mini ResNet makes of a picture; the judges below had no part in it, but know the same scenes and labels.",
     "unet": "A diffusion model in the autoencoder's latents (diffusers UNet2DConditionModel, v-prediction): cross-attention on CLIP's "
-    "vision and text tokens, each left out at times, so that guidance works on either. It has learned for minutes: "
-    "its samples have the layout and the colours that were asked for, and hardly ever an object that can be named.",
+    "vision and text tokens, each left out at times, so that guidance works on either. It has learned for half an hour of one "
+    "core: its samples have the place, the layout and the colours that were asked for, but where the object should be there is mostly "
+    "a smear of the right colour; few can be named.",
     "vdvae": "A hierarchical VAE in the form of VDVAE for 32 × 32 pictures: ten groups of latents from 1 × 1 to 32 × 32.",
     "segmenter": "A small U-Net: what each pixel belongs to.",
     "judge-classifier": "A plain CNN that scores pictures: which categories are in them. Another seed and architecture than everything it scores; "
