@@ -126,7 +126,7 @@ def clip(scenes: Scenes, work: Path, folder: Path) -> None:
         patch = functional.cross_entropy(network.patch(seen.last_hidden_state[:, 1:]).flatten(0, 1), shares.flatten(0, 1))
         return contrast + 2 * whole + 0.5 * patch
 
-    trained = fit("clip", network, loss, scenes.training, plan, work)
+    trained = fit("clip", network, loss, scenes.training, plan, work, origin=scenes.digest)
     trained.model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_preprocessing(folder, 64)
@@ -153,7 +153,7 @@ def resnet(scenes: Scenes, work: Path, folder: Path) -> None:
         answer = network(pixels(scenes.pictures(numbers)).to(device)).logits.float()
         return functional.binary_cross_entropy_with_logits(answer, scenes.present[numbers].float().to(device))
 
-    fit("resnet", network, loss, scenes.training, plan, work).half().save_pretrained(folder)
+    fit("resnet", network, loss, scenes.training, plan, work, origin=scenes.digest).half().save_pretrained(folder)
     write_preprocessing(folder, 64)
 
 
@@ -346,7 +346,7 @@ def hierarchical(scenes: Scenes, work: Path, folder: Path) -> None:
     def loss(numbers, generator):
         return network.loss(resize(scenes.pictures(numbers), (32, 32)).to(network.decoder.gain.device))
 
-    fit("vdvae", network, loss, scenes.training, plan, work).save_pretrained(folder, half=True)
+    fit("vdvae", network, loss, scenes.training, plan, work, origin=scenes.digest).save_pretrained(folder, half=True)
 
 
 def segmentation(scenes: Scenes, work: Path, folder: Path) -> None:
@@ -358,7 +358,7 @@ def segmentation(scenes: Scenes, work: Path, folder: Path) -> None:
         device = network.score.weight.device
         return functional.cross_entropy(network(scenes.pictures(numbers).to(device)).float(), scenes.segmentations(numbers).to(device))
 
-    fit("segmenter", network, loss, scenes.training, plan, work).save_pretrained(folder, half=True)
+    fit("segmenter", network, loss, scenes.training, plan, work, origin=scenes.digest).save_pretrained(folder, half=True)
 
 
 def judge_classifier(scenes: Scenes, work: Path, folder: Path) -> None:
@@ -371,7 +371,7 @@ def judge_classifier(scenes: Scenes, work: Path, folder: Path) -> None:
         answer = network(scenes.pictures(numbers).to(device)).float()
         return functional.binary_cross_entropy_with_logits(answer, scenes.present[numbers].float().to(device))
 
-    fit("judge-classifier", network, loss, scenes.training, plan, work).save_pretrained(folder, half=True)
+    fit("judge-classifier", network, loss, scenes.training, plan, work, origin=scenes.digest).save_pretrained(folder, half=True)
 
 
 def judge_matcher(scenes: Scenes, work: Path, folder: Path) -> None:
@@ -388,7 +388,7 @@ def judge_matcher(scenes: Scenes, work: Path, folder: Path) -> None:
     def loss(numbers, generator):
         return network.loss(scenes.pictures(numbers).to(network.sharpness.device), scenes.some_captions(numbers, generator))
 
-    fit("judge-matcher", network, loss, scenes.training, plan, work).save_pretrained(folder, half=True)
+    fit("judge-matcher", network, loss, scenes.training, plan, work, origin=scenes.digest).save_pretrained(folder, half=True)
 
 
 TRAINERS = {
