@@ -74,7 +74,8 @@ class NSD(AnnotatedDataset):
             atlases: Label maps whose areas are read; where None, those that most studies use, as far as they are there.
             split: The held-out pictures: ``nsd_1000``, ``nsd_982`` (which ends with session 37) or ``shared_515``.
             sessions: Read only the first so many sessions, which must all be there.
-            training_sessions: Trials of training pictures come from the first so many sessions; test trials from all.
+            training_sessions: Trials of training pictures come from the first so many sessions; test trials from all, which a run then
+                has to z-score over all trials (``zscore=all``), as later sessions have no training trials.
             training_images: And show one of the first so many training pictures.
             image_size: Height and width of the pictures in pixels.
         """

@@ -97,7 +97,8 @@ class NSDTimeSeries(AnnotatedDataset):
             motion: Also take out the six motion parameters, whose files must then be there.
             split: The held-out pictures: ``nsd_1000``, ``nsd_982`` (which ends with session 37) or ``shared_515``.
             sessions: Use only the first so many sessions.
-            training_sessions: Trials of training pictures come from the first so many sessions; test trials from all.
+            training_sessions: Trials of training pictures come from the first so many sessions; test trials from all, which a run then
+                has to leave as they are (``zscore=none``) or z-score over all trials, as later sessions have no training trials.
             training_images: And show one of the first so many training pictures.
             groups: What folds keep together: trials of one ``stimulus``, or of one ``run``.
             image_size: Height and width of the pictures in pixels.

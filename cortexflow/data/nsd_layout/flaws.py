@@ -37,7 +37,7 @@ class Flaws:
         if not count:
             return ""
         verb, them = ("changes", "it") if count == 1 else ("change", "them")
-        return f"{self.subject}: {count} of {len(self.constant)} voxels never {verb} within a session; training leaves {them} out"
+        return f"{self.subject}: {count} of {len(self.constant)} voxels never {verb} within a session; -s bad_voxels=drop leaves {them} out"
 
     def _saturated(self) -> str:
         count, numbers = int((self.saturated > 0).sum()), self.trials * len(self.saturated)
