@@ -23,6 +23,7 @@ from cortexflow.data.nsd_layout.miniature.planning import dense, plan, spread
 from cortexflow.data.nsd_layout.miniature.study import Miniature, write_miniature
 from cortexflow.data.nsd_layout.pictures import BRICK
 from cortexflow.data.nsd_layout.spaces import Volumes
+from cortexflow.data.nsd_layout.upkeep.estimate import check_room
 from cortexflow.data.standardize import zscore_sessions
 from cortexflow.errors import CortexflowError, CortexflowWarning, DamagedFileError
 from cortexflow.metrics.noise_ceiling import ncsnr_nsd
@@ -323,6 +324,20 @@ def test_prepared_sessions_are_read_once_and_made_again_where_they_must_be(copy,
     assert reads[3:] == ["betas_session01.hdf5"]
     study(copy, mask="prf-visualrois").trials("subj01")
     assert len(reads) == 6  # another mask is another file
+
+
+@pytest.mark.parametrize(("locked", "kept"), [("nsd/prepared", 0), ("nsd", 2)], ids=["prepared", "study"])
+def test_sessions_are_kept_where_their_own_folder_can_be_written_to(copy, monkeypatch, locked, kept):
+    """Of a folder that several people share, ``prepared`` may be somebody else's, or the only part that is not locked."""
+    (copy / "prepared").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != copy.parent / locked)
+    opened = study(copy)
+    assert len(opened.trials("subj01")) == 1500
+    assert len(list((copy / "prepared").rglob("*.npy"))) == kept
+    if not kept:
+        refused("prepared, where it is kept, cannot be written to", lambda: check_room(copy, [opened.estimate("subj01")]))
+    else:
+        check_room(copy, [opened.estimate("subj01")])
 
 
 def test_work_that_was_stopped_goes_on_where_it_stopped(copy, monkeypatch):

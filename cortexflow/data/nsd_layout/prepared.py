@@ -21,7 +21,7 @@ REVISION = 1  # of what the files hold
 def prepared(space: Space, number: int, files: tuple[Path, ...], mask: np.ndarray) -> Shaped[np.ndarray, "trials voxels"]:
     """One session as the source stores it, mapped from its prepared file where that is there, made now where it is not.
 
-    Where the study's folder cannot be written to, the session is read from the source at every time.
+    Where nothing can be written to its place, the session is read from the source at every time.
 
     Raises:
         CortexflowError: What reading the source raises, or the disk is full.
@@ -29,12 +29,17 @@ def prepared(space: Space, number: int, files: tuple[Path, ...], mask: np.ndarra
     path = place(space, number, files, mask)
     if not ready(space, number, files, mask):
         values = space.read(files, mask)
-        if not os.access(space.kept.root, os.W_OK):
+        if not can_keep(path):
             return values
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, values, allow_pickle=False)
         del values
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def can_keep(path: Path) -> bool:
+    """Whether a file can be written here, that is, into the nearest of its folders that is there, which may be somebody else's."""
+    return os.access(next(folder for folder in path.absolute().parents if folder.is_dir()), os.W_OK)
 
 
 def place(space: Space, number: int, files: tuple[Path, ...], mask: np.ndarray) -> Path:

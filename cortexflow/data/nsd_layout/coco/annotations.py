@@ -5,7 +5,6 @@ The annotations are COCO's, not the bucket's: four files of the folder ``coco/an
 They are read once; what concerns the 73,000 photographs is kept in ``prepared``.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -22,7 +21,7 @@ from cortexflow.data.nsd_layout.coco.drawn import Drawn
 from cortexflow.data.nsd_layout.coco.json_items import Source, items
 from cortexflow.data.nsd_layout.design import PICTURES, TABLE, StimulusTable
 from cortexflow.data.nsd_layout.files import identity
-from cortexflow.data.nsd_layout.prepared import FOLDER
+from cortexflow.data.nsd_layout.prepared import FOLDER, can_keep
 from cortexflow.errors import CortexflowError, DamagedFileError
 from cortexflow.storage import fingerprint, load_tensors, save_tensors
 
@@ -147,7 +146,7 @@ def _origin(root: Path, kind: str) -> str:
 
 
 def _kept(root: Path, kind: str, read: Callable[[dict[str, Source]], Contents]) -> Contents:
-    """What was kept of these very files, or what is read from them now, and kept where the folder can be written to."""
+    """What was kept of these very files, or what is read from them now, and kept where they can be written."""
     sources = annotation_files(root, kind)
     origins = [[str(source.member), identity(source.path)] for source in sources.values()]
     name = fingerprint({"revision": REVISION, "sources": origins, "table": identity(root / TABLE)})
@@ -158,7 +157,7 @@ def _kept(root: Path, kind: str, read: Callable[[dict[str, Source]], Contents]) 
         except DamagedFileError:  # somebody cut it short: it is made again
             pass
     tensors, metadata = read(sources)
-    if os.access(root, os.W_OK):
+    if can_keep(path):
         save_tensors(path, tensors, metadata)
     return tensors, metadata
 

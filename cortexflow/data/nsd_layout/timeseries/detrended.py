@@ -6,7 +6,6 @@ with the run at which it stopped.
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Bool, Float, Shaped
 
-from cortexflow.data.nsd_layout.prepared import FOLDER
+from cortexflow.data.nsd_layout.prepared import FOLDER, can_keep
 from cortexflow.data.nsd_layout.timeseries.runs import Clock, Run, missing, read_motion, read_series
 from cortexflow.data.single_trials import drifts
 from cortexflow.storage import fingerprint, replacing
@@ -69,7 +68,7 @@ def kept_in(root: Path, subject: str, space: str) -> Path:
 def detrended(run: Run, kept: Kept) -> Float[np.ndarray, "volumes voxels"]:
     """One run in single precision, mapped from its prepared file where that is there, made now where it is not.
 
-    Where the study's folder cannot be written to, the run is made anew at every time.
+    Where nothing can be written to its place, the run is made anew at every time.
 
     Raises:
         CortexflowError: What reading the run raises, or the disk is full.
@@ -77,7 +76,7 @@ def detrended(run: Run, kept: Kept) -> Float[np.ndarray, "volumes voxels"]:
     path = place(run, kept)
     if not _whole(path, (kept.clock.volumes, int(kept.mask.sum()))):
         values = make(run, kept)
-        if not os.access(kept.folder.parents[3], os.W_OK):
+        if not can_keep(path):
             return values
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, values, allow_pickle=False)

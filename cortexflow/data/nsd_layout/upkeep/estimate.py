@@ -1,6 +1,5 @@
 """What preparing a subject will take, computed before anything is read."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cortexflow.data.nsd_layout.design import PER_SESSION
-from cortexflow.data.nsd_layout.prepared import FOLDER, ready
+from cortexflow.data.nsd_layout.prepared import FOLDER, can_keep, ready
 from cortexflow.data.nsd_layout.spaces import Space
 from cortexflow.data.nsd_layout.timeseries.detrended import TOGETHER, place
 from cortexflow.data.nsd_layout.timeseries.detrended import Kept as KeptRuns
@@ -84,6 +83,6 @@ def check_room(root: Path, estimates: list[Estimate]) -> None:
     Raises:
         CortexflowError: The disk is too small, or the folder cannot be written to.
     """
-    if any(one.left for one in estimates) and not os.access(root, os.W_OK):
-        raise CortexflowError(f"{root} cannot be written to, what is prepared is kept in its folder {FOLDER}; change its permissions or copy it")
+    if any(one.left for one in estimates) and not can_keep(root / FOLDER / "file"):
+        raise CortexflowError(f"{root} or its folder {FOLDER}, where it is kept, cannot be written to; change their permissions or copy it")
     check_space(root, sum(one.disk for one in estimates), "choose fewer subjects or a smaller mask (-s mask=prf-visualrois)")
