@@ -343,7 +343,7 @@ def test_what_was_half_written_when_it_was_stopped_is_not_taken_for_a_run(copy, 
 
 
 def test_a_folder_that_cannot_be_written_to_is_read_every_time(copy, monkeypatch):
-    monkeypatch.setattr(detrended.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     before = study(copy).trials("subj01").responses
     assert not (copy / "prepared").exists() and torch.isfinite(before).all()
 
