@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -230,7 +231,11 @@ def _crc(tensors: Mapping[str, Tensor], content: str) -> int:
     return crc
 
 
+_UMASK = threading.Lock()
+
+
 def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
+    with _UMASK:  # it can only be read by setting it, which is the whole process's
+        current = os.umask(0o077)
+        os.umask(current)
     return current

@@ -43,7 +43,9 @@ def zscore_sessions(trials: Trials, statistics_from: Bool[Tensor, " trials"] | N
         count = int((rows & (trials.sessions == session)).sum())
         if count < 2:
             what = f"session {session} has {count} trial{'s' * (count != 1)} to take statistics from, 2 are needed"
-            raise CortexflowError(f"{trials.subject}: {what}; leave it out with trials.where(trials.sessions != {session})")
+            raise CortexflowError(
+                f"{trials.subject}: {what}; take them from all trials (-s zscore=all), or leave it out with trials.where(trials.sessions != {session})"
+            )
     check_responses(trials, statistics_from)
     responses = torch.empty_like(trials.responses)
     for session in torch.unique(trials.sessions).tolist():
