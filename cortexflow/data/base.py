@@ -148,12 +148,12 @@ class Cortex:
                 raise CortexflowError(f"{have}; use the same mask for both")
 
     def area(self, name: str) -> Bool[Tensor, " voxels"]:
-        """The mask of an ROI, or of several joined by commas: ``cortex.area("V1,hV4")``."""
-        masks = torch.zeros(self.voxels, dtype=torch.bool)
+        """The mask of an ROI or of a stage of the chain, or of several joined by commas: ``cortex.area("V1,hV4")``."""
+        masks, known = torch.zeros(self.voxels, dtype=torch.bool), {**self.chain(), **self.areas}
         for part in name.split(","):
-            if part not in self.areas:
-                raise CortexflowError(f"{self.subject} has no area {part!r}; choose from {', '.join(self.areas) or 'none'}")
-            masks |= self.areas[part]
+            if part not in known:
+                raise CortexflowError(f"{self.subject} has no area {part!r}; choose from {', '.join({**self.areas, **known}) or 'none'}")
+            masks |= known[part]
         return masks
 
     def chain(self) -> dict[str, Bool[Tensor, " voxels"]]:
@@ -249,6 +249,8 @@ class Dataset(ABC):
         which = "" if self.folder(self.config) is None else ", and theirs with study=NAME"
         if self.root is None:
             raise CortexflowError(f"{entry} needs the folder of its files; name the folder above it with --data{which}")
+        if not self.root.is_dir() and self.root.parent.name == self.root.name:
+            raise CortexflowError(f"--data {self.root.parent} is the study's own folder; name the one above it, {self.root.parent.parent}")
         if not self.root.is_dir():
             raise CortexflowError(f"{self.root} does not exist; name the folder above the study's files with --data{which}")
         return self.root

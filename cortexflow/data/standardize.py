@@ -44,7 +44,7 @@ def zscore_sessions(trials: Trials, statistics_from: Bool[Tensor, " trials"] | N
         if count < 2:
             what = f"session {session} has {count} trial{'s' * (count != 1)} to take statistics from, 2 are needed"
             raise CortexflowError(
-                f"{trials.subject}: {what}; take them from all trials (-s zscore=all), or leave it out with trials.where(trials.sessions != {session})"
+                f"{trials.subject}: {what}; use all trials (-s zscore=all), or leave it out: trials.where(trials.sessions != {session})"
             )
     check_responses(trials, statistics_from)
     responses = torch.empty_like(trials.responses)

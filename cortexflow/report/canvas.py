@@ -110,6 +110,21 @@ def area_of(areas: Mapping[str, Bool[Tensor, " voxels"]], voxels: int) -> Int[Te
     return place
 
 
+def told_apart(areas: Mapping[str, Bool[Tensor, " voxels"]]) -> dict[str, Bool[Tensor, " voxels"]]:
+    """Areas that a picture can show beside each other, in the study's order.
+
+    Left out is what holds two or more other areas whole (a mask that is also an area), and what lies mostly in areas before it (streams
+    and rings of eccentricity, where V1 to hV4 are there).
+    """
+    shown: dict[str, Tensor] = {}
+    for name, mask in areas.items():
+        inside = sum(bool(other.any()) and not bool((other & ~mask).any()) for title, other in areas.items() if title != name)
+        covered = torch.stack(list(shown.values())).any(0) if shown else torch.zeros_like(mask)
+        if mask.any() and inside < 2 and int((mask & covered).sum()) <= 0.5 * int(mask.sum()):
+            shown[name] = mask
+    return shown
+
+
 def ceil_to(value: float, step: float = 0.1) -> float:
     """The end of an axis: the next whole step that is not below ``value``, and at least one step."""
     return max(step, float(np.ceil(round(value / step, 6)) * step)) if np.isfinite(value) else step

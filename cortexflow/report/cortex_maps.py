@@ -42,6 +42,7 @@ from cortexflow.report.canvas import (
 )
 
 UNKNOWN = "#b9bfc9"  # a voxel that has no value
+MOST_PARTS = 12  # of an area that is outlined
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,8 @@ def _outline(ax: Axes, grid: Grid, cortex: Cortex) -> None:
         inside = np.append(mask.numpy(), False)[grid.voxel]
         if not inside.any():
             continue
-        ax.contour(x, y, inside.astype(float), levels=[0.5], colors=[LINE], linewidths=0.7)
+        if label_parts(inside)[1] <= MOST_PARTS:  # an area of a volume, seen from one side, can be hundreds of islands
+            ax.contour(x, y, inside.astype(float), levels=[0.5], colors=[LINE], linewidths=0.7)
         for row, column in _hearts(inside):
             texts.append(ax.text(x[column], y[row], name, ha="center", va="center", fontsize=size, color=INK))
             texts[-1].set_path_effects(halo)
@@ -227,14 +229,15 @@ def _moved(box: Bbox, turn: int) -> Bbox:
 
 
 def _hearts(inside: np.ndarray) -> list[tuple[int, int]]:
-    """Where to name a shape: once in each large part (a hemisphere), deep inside and near its middle.
+    """Where to name a shape: once in each of its two largest parts (hemispheres), deep inside and near the middle.
 
     A centroid alone could fall outside a crescent, and the deepest pixel alone into one of its ends.
     """
     parts, count = label_parts(inside)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     hearts = []
-    for part in np.flatnonzero(sizes >= max(0.4 * sizes.max(), 20)) + 1:
+    large = np.argsort(-sizes, kind="stable")[:2]
+    for part in np.sort(large[sizes[large] >= max(0.4 * sizes.max(), 20)]) + 1:
         depth = distance_transform_edt(np.pad(parts == part, 1))[1:-1, 1:-1]
         deep = np.argwhere(depth >= 0.7 * depth.max())
         middle = np.argwhere(parts == part).mean(0)

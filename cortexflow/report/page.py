@@ -8,7 +8,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cortexflow.data.base import Cortex
 from cortexflow.encoding.base import load_encoder
 from cortexflow.errors import DamagedFileError
 from cortexflow.report.calibration import plot_by_samples, plot_calibration
-from cortexflow.report.canvas import area_of, ceil_to, new_figure, styled, svg
+from cortexflow.report.canvas import area_of, ceil_to, new_figure, styled, svg, told_apart
 from cortexflow.report.cortex_maps import flat_grid, has_map, plot_area_map, plot_flatmap
 from cortexflow.report.matrices import plot_covariance
 from cortexflow.report.patterns import Patterns, plot_samples
@@ -101,6 +101,8 @@ class Evaluated:
             run.absent.append("Voxel and pattern figures: evaluation.safetensors is not in the folder.")
         if run.cortex is None and (path := folder / "encoder.safetensors").is_file():
             run.cortex = load_encoder(path).cortex
+        if run.cortex is not None:
+            run.cortex = replace(run.cortex, areas=told_apart(run.cortex.areas))
         made = run.metrics.get("made") or {}  # the folds of a cross-validation are evaluated into a folder of their own
         run.config = load_json(path) if (path := folder / "run.json").is_file() else made.get("config", {})
         run.provenance = load_sealed_json(path) if (path := folder / "provenance.json").is_file() else made.get("provenance", {})
