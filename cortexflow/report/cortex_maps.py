@@ -96,7 +96,9 @@ def flat_grid(cortex: Cortex, pixels: int = 420) -> Grid:
     if len(drawn) == 0:
         raise CortexflowError(f"{cortex.subject} has no voxel with a finite place; check the flat map")
     tree = KDTree(places[drawn])
-    spacing = _spacing(tree, places[drawn])
+    # Voxels of a volume, seen from one side, lie in rows far apart: it is their distance in space that fills the rows.
+    solid = places[drawn] if cortex.flat is not None or cortex.coordinates is None else cortex.coordinates.double().numpy()[drawn]
+    spacing = _spacing(KDTree(solid), solid)
     low, high = places[drawn].min(0) - 1.5 * spacing, places[drawn].max(0) + 1.5 * spacing
     step = float((high - low).max()) / pixels
     x, y = (np.arange(low[axis], high[axis] + step, step) for axis in (0, 1))

@@ -279,6 +279,8 @@ def _covariance(run: Evaluated) -> str:
     place, names = None, []
     if voxels is not None and run.cortex is not None and int(voxels.max()) < run.cortex.voxels:
         place, names = area_of(run.cortex.areas, run.cortex.voxels)[voxels], list(run.cortex.areas)
+        order = torch.where(place < 0, len(names), place).argsort(stable=True)
+        place, measured, synthetic = place[order], measured[order][:, order], synthetic[order][:, order]
     caption = (
         "What repeats of one image do not share: correlations of the residuals between voxels, by area. Without shared noise a model's "
         "matrix is blank beside its diagonal."
