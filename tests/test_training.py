@@ -139,7 +139,10 @@ def test_an_interrupted_run_resumes_to_the_same_bits(finished, machine, tmp_path
 
 
 def test_a_flow_is_trained_on_few_numbers_and_resumes_to_the_same_bits(machine, tmp_path, monkeypatch):
-    choices = config(encoder={"name": "flow", "couplings": 1, "width": 8, "context": 4, "factors": 2, "per_area": 3})
+    choices = config(
+        encoder={"name": "flow", "couplings": 1, "width": 8, "context": 4, "factors": 2, "per_area": 3},
+        training={"epochs": 6, "batch": 64, "learning_rate": 0.02},
+    )
     whole = train(choices, tmp_path / "whole", machine)
     rows = [json.loads(row) for row in (whole.folder / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 6 and rows[-1]["training"] < rows[0]["training"]
